@@ -1,0 +1,1 @@
+"""One prompt over a million rows, once."""

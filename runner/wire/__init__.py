@@ -1,0 +1,1 @@
+"""The wire: request to body, reply to outcome. Pure."""
