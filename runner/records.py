@@ -54,7 +54,7 @@ class Billed(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One input record at its ordinal. `data` is None for a bad line under `on_bad_line: fail_row`; `error` says why."""
+    """One input record at its ordinal. `data` is None for a bad line that becomes a failed row; `error` says why."""
 
     index: int
     data: Mapping[str, Any] | None
@@ -99,7 +99,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One rendered request. `body` is the JSON that is sent; `hash` is over base_url and body (recipe in wire/encode.py)."""
+    """One rendered request. `body` is the JSON that is sent; `hash` covers base_url and body (wire/encode.py)."""
 
     index: int
     body: bytes
