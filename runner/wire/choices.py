@@ -1,0 +1,164 @@
+"""One choice of a reply to an answer.
+
+Rule: an answer that was paid for is kept, however oddly it is spelled; what is no answer is None. Strategy: FINISH says
+how it ended, then each member of the message is read in every spelling that is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from runner.records import Choice, Kind, Status, ToolCall
+from runner.wire.jsonbody import compact, mapping, mappings, number, string, text_of
+
+Ending = tuple[str | None, Status | Kind | None]
+
+#: finish_reason, in lower case -> OpenAI's word for it, and what becomes of the row (a Kind: there is no answer).
+#: Providers' own words leak through thin gateways.
+FINISH: Final[Mapping[str, Ending]] = {
+    word: (canonical, outcome)
+    for canonical, outcome, words in (
+        ("stop", Status.OK, "stop end_turn stop_sequence eos eos_token eos_found end complete completed finish done"),
+        ("stop", Status.OK, "finish_reason_stop"),
+        ("tool_calls", Status.OK, "tool_calls tool_call tool_use"),
+        ("function_call", Status.OK, "function_call"),
+        ("length", Status.TRUNCATED, "length max_tokens max_output_tokens max_new_tokens max_length token_limit"),
+        ("length", Status.TRUNCATED, "model_length model_context_window_exceeded finish_reason_max_tokens pause_turn"),
+        ("content_filter", Status.FILTERED, "content_filter content_filtered safety recitation blocklist spii"),
+        ("content_filter", Status.FILTERED, "prohibited_content image_safety guardrail_intervened sensitive"),
+        ("content_filter", Status.FILTERED, "error_toxic finish_reason_safety"),
+        ("refusal", Status.REFUSED, "refusal"),  # Anthropic; the five words of OpenAI have none for it
+        ("error", Kind.SERVER, "error network_error"),
+        ("error", Kind.OVERLOADED, "insufficient_system_resource"),  # DeepSeek
+        ("error", Kind.BAD_REPLY, "abort aborted cancelled malformed_function_call"),
+    )
+    for word in words.split()
+}
+_STOP: Final = FINISH["stop"]
+
+
+def ending(choice: Mapping[str, Any]) -> Ending:
+    """The canonical finish_reason and what follows; an unknown word as it came, with None."""
+    word = choice.get("finish_reason")
+    if word == "stop":
+        return _STOP
+    word = string(word)
+    return (None, None) if word is None else FINISH.get(word.lower(), (word, None))
+
+
+def read_choice(choice: Mapping[str, Any], index: int, failed: bool) -> tuple[Status, Choice] | None:
+    """The answer with its status; None for an error, or for nothing at all. `failed`: the body names an error too."""
+    word, outcome = ending(choice)
+    if isinstance(outcome, Kind):
+        return None
+    message = _message(choice)
+    content, aside, refusal = _content(message)
+    refusal = refusal or string(message.get("refusal"))
+    calls = _tool_calls(message)
+    if (outcome is None or failed) and not (content or refusal or calls):
+        return None
+    if outcome is None and failed:
+        return None  # the start of an answer, cut by the error
+    status = Status.REFUSED if refusal else outcome or Status.OK
+    reasoning = _reasoning(message) or aside
+    return status, Choice(index, content, word, refusal, reasoning, calls, _logprobs(choice.get("logprobs")))
+
+
+def _message(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in ("message", "delta"):
+        message = choice.get(name)
+        if type(message) is dict:
+            return message
+    return {"content": choice.get("text")}
+
+
+def _content(message: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
+    """Text; reasoning among its parts; a refusal among its parts."""
+    content = message.get("content")
+    if type(content) is str:
+        return content, None, None
+    if content is None:
+        return string(mapping(message.get("audio")).get("transcript")), None, None
+    if type(content) is not list:
+        return text_of(content), None, None
+    return _parts(content)
+
+
+def _parts(parts: list[Any]) -> tuple[str | None, str | None, str | None]:
+    texts = _texts(parts)
+    objects = mappings(parts)
+    aside = [_thought(part.get("thinking")) for part in objects if part.get("type") == "thinking"]
+    refusals = [string(part.get("refusal")) for part in objects]
+    if not texts and not aside and not any(refusals):
+        return (compact(parts) if parts else None), None, None
+    return ("".join(texts) if texts else None), _joined(aside), _joined(refusals)
+
+
+def _texts(parts: Any) -> list[str]:
+    if type(parts) is not list:
+        return []
+    found = [part.get("text") if type(part) is dict else part for part in parts]
+    return [text for text in found if type(text) is str]
+
+
+def _thought(value: Any) -> str | None:
+    """Anthropic: "thinking" is the text; Mistral: it is a list of text parts."""
+    return value if type(value) is str else "".join(_texts(value))
+
+
+def _joined(texts: Sequence[str | None]) -> str | None:
+    return "\n".join(filter(None, texts)) or None
+
+
+def _reasoning(message: Mapping[str, Any]) -> str | None:
+    """DeepSeek, vLLM, LiteLLM; newer vLLM and OpenRouter; then their lists of blocks."""
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        text = string(message.get(name))
+        if text is not None:
+            return text
+    for name in ("reasoning_details", "thinking_blocks"):
+        if name in message:
+            text = _joined([_block(block) for block in mappings(message[name])])
+            if text is not None:
+                return text
+    return None
+
+
+def _block(block: Mapping[str, Any]) -> str | None:
+    return string(block.get("text")) or string(block.get("summary")) or string(block.get("thinking"))
+
+
+def _tool_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    calls = message.get("tool_calls")
+    if calls:
+        return tuple([_tool_call(call) for call in mappings(calls)])
+    legacy = message.get("function_call")
+    return (_tool_call({"function": legacy}),) if type(legacy) is dict else ()
+
+
+def _tool_call(call: Mapping[str, Any]) -> ToolCall:
+    custom = call.get("custom")
+    if type(custom) is dict:
+        return ToolCall(string(call.get("id")), string(custom.get("name")), text_of(custom.get("input")))
+    function = mapping(call.get("function"))
+    return ToolCall(string(call.get("id")), string(function.get("name")), text_of(function.get("arguments")))
+
+
+def _logprobs(value: Any) -> tuple[Mapping[str, Any], ...] | None:
+    if type(value) is not dict:
+        return None
+    tokens = value.get("content")
+    if type(tokens) is not list:
+        tokens = value.get("refusal")
+    return tuple([_token(token) for token in mappings(tokens)]) if type(tokens) is list else None
+
+
+def _token(token: Mapping[str, Any]) -> Mapping[str, Any]:
+    top = token.get("top_logprobs")
+    return {**_likely(token), "top": [_likely(other) for other in mappings(top)] if top else []}
+
+
+def _likely(token: Mapping[str, Any]) -> dict[str, Any]:
+    text = token.get("token")
+    return {"token": text if type(text) is str else None, "logprob": number(token.get("logprob"))}

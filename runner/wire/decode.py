@@ -1,0 +1,89 @@
+"""Reply to outcome: the body of a chat completion that was not streamed.
+
+Rule: total and pure. Whatever status, headers and bytes came, the result is a Completion or a Failure. What `load`
+gives is clean: strings are valid UTF-8, floats finite; integers are narrowed to 64 bits where they are read. Strategy:
+read every choice that holds an answer (choices.py); only when none does, ask errors.py what the reply is instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner.records import Choice, Completion, Failure, Kind, Reply, Status
+from runner.wire.choices import ending, read_choice
+from runner.wire.errors import classify, failure, request_id
+from runner.wire.jsonbody import integer, load, mappings, string
+from runner.wire.usage import read_usage
+
+
+def decode(reply: Reply, *, choices: int, now: float, keep_raw: bool = False) -> Completion | Failure:
+    """The outcome of one exchange. `choices` is the `n` that was asked for, `now` is in epoch seconds."""
+    if not 200 <= reply.status < 300:
+        return classify(reply, now)
+    body = load(reply.body)
+    if type(body) is not dict:
+        return failure(reply, body, now, _not_an_object(reply, body))
+    answers = _answers(body, choices)
+    if not answers:
+        return _no_answer(reply, body, now)
+    return Completion(
+        answers[0][0],
+        tuple([choice for _, choice in answers]),
+        read_usage(body.get("usage")),
+        string(body.get("model")),
+        string(body.get("id")),
+        integer(body.get("created")),
+        string(body.get("system_fingerprint")),
+        string(body.get("service_tier")),
+        request_id(reply),
+        None,
+        reply.body.decode("utf-8", "replace") if keep_raw else None,
+    )
+
+
+def _answers(body: dict[str, Any], asked: int) -> Sequence[tuple[Status, Choice]]:
+    """Each choice that holds an answer, with its status, by index."""
+    found = mappings(body.get("choices"))
+    failed = bool(body.get("error"))
+    if len(found) == 1 == asked:  # whatever it calls itself, it is the one
+        answer = read_choice(found[0], 0, failed)
+        return () if answer is None else (answer,)
+    read = [read_choice(choice, index, failed) for choice, index in zip(found, _indices(found, asked), strict=True)]
+    return sorted([answer for answer in read if answer is not None], key=_index)
+
+
+def _index(answer: tuple[Status, Choice]) -> int:
+    return answer[1].index
+
+
+def _indices(found: Sequence[Mapping[str, Any]], asked: int) -> list[int]:
+    # The index of a choice, not its place, says which it is. Sloppy gateways call every choice 0, or count from 1, or
+    # say nothing: such a one gets the lowest free number, for dropping it would drop a paid answer.
+    given: list[int | None] = []
+    for choice in found:
+        index = integer(choice.get("index"))
+        given.append(index if index is not None and 0 <= index < asked and index not in given else None)
+    free = (index for index in range(2 * len(found)) if index not in given)
+    return [next(free) if index is None else index for index in given]
+
+
+def _not_an_object(reply: Reply, body: Any) -> str:
+    if body is not None:
+        return "the reply is JSON, but not an object"
+    start = reply.body[:512].lstrip()
+    if not start:
+        return "the reply is empty"
+    return "an event stream came back, and none was asked for" if start.startswith(b"data:") else "the reply is no JSON"
+
+
+def _no_answer(reply: Reply, body: dict[str, Any], now: float) -> Failure:
+    choices = mappings(body.get("choices"))
+    if not choices:
+        return failure(reply, body, now, "the reply has no choices")
+    word, outcome = ending(choices[0])
+    # OpenRouter puts the error into the choice; usage, which says that it was billed, stays in the body.
+    said = {**body, "error": body.get("error") or choices[0].get("error")}
+    if isinstance(outcome, Kind):
+        return failure(reply, said, now, f"the answer ended with finish_reason {word}", outcome)
+    return failure(reply, said, now, "the reply has no text, no tool call and no known finish_reason")
