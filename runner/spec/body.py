@@ -1,0 +1,242 @@
+"""The chat completion body as a job file may write it: every documented parameter, its sort and its range.
+
+Rule: OpenAI's wire names and ranges; what one provider narrows or refuses is not said here. Newer parameters go into
+`extra_body`, which is sent as written, so a parameter that stands here may not hide there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from runner.spec.positions import Path
+from runner.spec.shapes import (
+    Anything,
+    BySort,
+    Fields,
+    Flag,
+    Found,
+    Items,
+    Number,
+    OneOf,
+    Prompt,
+    Schema,
+    Shape,
+    Table,
+    Tagged,
+    Text,
+    describe,
+    judge,
+)
+from runner.spec.words import guess, must_be
+
+TEXT, PROMPT, FLAG, OPEN = Text(), Prompt(), Flag(), Table(Anything())
+FILLED = Text(low=1)
+NAME = Text(form=r"[A-Za-z0-9_-]{1,64}", like="1 to 64 letters, digits, _ or -")
+TOKENS = Number(1, whole=True)
+EXPLICIT = Fields(required={"mode": OneOf(("explicit",))})
+
+
+def _part(kind: str, content: Shape) -> Fields:
+    return Fields({"type": OneOf((kind,)), kind: content}, {"prompt_cache_breakpoint": EXPLICIT})
+
+
+def _file_is_one(value: Mapping[str, Any]) -> str | None:
+    given = [name for name in ("file_id", "file_data") if value.get(name) is not None]
+    return None if len(given) == 1 else "needs either file_id or file_data"
+
+
+PARTS = {
+    "text": _part("text", PROMPT),
+    "image_url": _part("image_url", Fields({"url": FILLED}, {"detail": OneOf(("auto", "low", "high"))})),
+    "input_audio": _part("input_audio", Fields({"data": FILLED, "format": OneOf(("wav", "mp3"))})),
+    "file": _part("file", Fields({}, {"file_id": FILLED, "file_data": FILLED, "filename": TEXT}, _file_is_one)),
+    "refusal": _part("refusal", TEXT),
+}
+
+
+def _content(*kinds: str) -> BySort:
+    return BySort("text or a list of parts", PROMPT, Items(Tagged("type", {kind: PARTS[kind] for kind in kinds})))
+
+
+def _says_something(message: Mapping[str, Any]) -> str | None:
+    given = any(message.get(name) is not None for name in ("content", "tool_calls", "refusal", "audio"))
+    return None if given else "an assistant message needs content or tool_calls"
+
+
+def _message(role: str, required: Mapping[str, Shape], optional: Mapping[str, Shape]) -> Fields:
+    rule = {"rule": _says_something} if role == "assistant" else {}
+    return Fields({"role": OneOf((role,)), **required}, optional, **rule)
+
+
+CALLS = Items(
+    Tagged(
+        "type",
+        {
+            "function": Fields(
+                {"id": FILLED, "type": OneOf(("function",)), "function": Fields({"name": NAME, "arguments": TEXT})}
+            ),
+            "custom": Fields(
+                {"id": FILLED, "type": OneOf(("custom",)), "custom": Fields({"name": NAME, "input": TEXT})}
+            ),
+        },
+    )
+)
+MESSAGE = Tagged(
+    "role",
+    {
+        "system": _message("system", {"content": _content("text")}, {"name": FILLED}),
+        "developer": _message("developer", {"content": _content("text")}, {"name": FILLED}),
+        "user": _message("user", {"content": _content("text", "image_url", "input_audio", "file")}, {"name": FILLED}),
+        "assistant": _message(
+            "assistant",
+            {},
+            {
+                "content": _content("text", "refusal"),
+                "name": FILLED,
+                "refusal": TEXT,
+                "tool_calls": CALLS,
+                "audio": Fields({"id": FILLED}),
+            },
+        ),
+        "tool": _message("tool", {"content": _content("text"), "tool_call_id": FILLED}, {}),
+    },
+)
+
+FUNCTION = Fields({"name": NAME}, {"description": TEXT, "parameters": OPEN, "strict": FLAG})
+GRAMMAR = Fields({"definition": FILLED, "syntax": OneOf(("lark", "regex"))})
+CUSTOM_FORMAT = Tagged(
+    "type",
+    {
+        "text": Fields({"type": OneOf(("text",))}),
+        "grammar": Fields({"type": OneOf(("grammar",)), "grammar": GRAMMAR}),
+    },
+)
+TOOL = Tagged(
+    "type",
+    {
+        "function": Fields({"type": OneOf(("function",)), "function": FUNCTION}),
+        "custom": Fields(
+            {
+                "type": OneOf(("custom",)),
+                "custom": Fields({"name": NAME}, {"description": TEXT, "format": CUSTOM_FORMAT}),
+            }
+        ),
+    },
+)
+NAMED = Fields({"name": NAME})
+ALLOWED = Fields({"mode": OneOf(("auto", "required")), "tools": Items(OPEN)})
+TOOL_CHOICE = BySort(
+    "none, auto, required or a mapping",
+    text=OneOf(("none", "auto", "required")),
+    fields=Tagged(
+        "type",
+        {
+            "function": Fields({"type": OneOf(("function",)), "function": NAMED}),
+            "custom": Fields({"type": OneOf(("custom",)), "custom": NAMED}),
+            "allowed_tools": Fields({"type": OneOf(("allowed_tools",)), "allowed_tools": ALLOWED}),
+        },
+    ),
+)
+JSON_SCHEMA = Fields(
+    {"name": NAME, "schema": BySort("a mapping (a JSON Schema) or {file: path}", fields=OPEN)},
+    {"description": TEXT, "strict": FLAG},
+)
+RESPONSE_FORMAT = Tagged(
+    "type",
+    {
+        "text": Fields({"type": OneOf(("text",))}),
+        "json_object": Fields({"type": OneOf(("json_object",))}),
+        "json_schema": Fields({"type": OneOf(("json_schema",)), "json_schema": JSON_SCHEMA}),
+    },
+)
+PLACE_ON_EARTH = Fields({}, {"city": TEXT, "country": TEXT, "region": TEXT, "timezone": TEXT})
+USER_LOCATION = Fields({"type": OneOf(("approximate",)), "approximate": PLACE_ON_EARTH})
+
+#: PROTOCOL's parameters beside model and messages. Each may also be null, or a text that holds a template.
+PARAMETERS: dict[str, Shape] = {
+    "temperature": Number(0, 2),
+    "top_p": Number(0, 1),
+    "n": Number(1, 128, whole=True),
+    "stop": BySort("text or a list of 1 to 4 texts", TEXT, Items(TEXT, 1, 4)),
+    "max_tokens": TOKENS,
+    "max_completion_tokens": TOKENS,
+    "presence_penalty": Number(-2, 2),
+    "frequency_penalty": Number(-2, 2),
+    "logit_bias": Table(Number(-100, 100), r"[0-9]+", "a token id"),
+    "logprobs": FLAG,
+    "top_logprobs": Number(0, 20, whole=True),
+    "tools": Items(TOOL, 1, 128),
+    "tool_choice": TOOL_CHOICE,
+    "parallel_tool_calls": FLAG,
+    "response_format": RESPONSE_FORMAT,
+    "reasoning_effort": OneOf(("none", "minimal", "low", "medium", "high", "xhigh", "max")),
+    "verbosity": OneOf(("low", "medium", "high")),
+    "stream": FLAG,
+    "stream_options": Fields({}, {"include_usage": FLAG, "include_obfuscation": FLAG}),
+    "service_tier": OneOf(("auto", "default", "flex", "scale", "priority", "fast")),
+    "seed": Number(-(2**63), 2**63 - 1, whole=True),
+    "user": TEXT,
+    "safety_identifier": Text(high=64),
+    "prompt_cache_key": TEXT,
+    "prompt_cache_retention": OneOf(("in_memory", "24h")),
+    "prompt_cache_options": Fields({}, {"ttl": OneOf(("30m",)), "mode": OneOf(("implicit", "explicit"))}),
+    "metadata": Table(Text(high=512), r"(?s).{1,64}", "1 to 64 characters long", high=16),
+    "store": FLAG,
+    "modalities": Items(OneOf(("text", "audio"))),
+    "audio": Fields({"voice": FILLED, "format": OneOf(("wav", "aac", "mp3", "flac", "opus", "pcm16"))}),
+    "prediction": Fields({"type": OneOf(("content",)), "content": _content("text")}),
+    "web_search_options": Fields(
+        {}, {"search_context_size": OneOf(("low", "medium", "high")), "user_location": USER_LOCATION}
+    ),
+    "moderation": Fields({}, {"model": FILLED, "policy": Anything()}),
+    "functions": Items(Fields({"name": NAME}, {"description": TEXT, "parameters": OPEN}), 1, 128),
+    "function_call": BySort("none, auto or a mapping", text=OneOf(("none", "auto")), fields=NAMED),
+}
+CORE: dict[str, Shape] = {"model": FILLED, "messages": Items(MESSAGE)}
+KEYS = (*CORE, *PARAMETERS, "extra_body")
+
+
+def mistakes(request: Any) -> Iterator[tuple[Path, str]]:
+    """What is wrong inside `request`, as (path from the job, sentence). Missing keys are the model's to miss."""
+    if not isinstance(request, dict):
+        return
+    for name, value in request.items():
+        yield from _parameter(name, value, ("request", name))
+    if request.get("top_logprobs") is not None and request.get("logprobs") in (None, False):
+        yield ("request", "top_logprobs"), "needs logprobs: true"
+
+
+def _parameter(name: str, value: Any, path: Path) -> Found:
+    if name == "extra_body":
+        yield from _extra_body(value, path)
+    elif name in CORE:
+        yield from judge(CORE[name], value, path)
+    elif name not in PARAMETERS:
+        yield path, f"unknown key{guess(name, KEYS) or ';'} newer parameters go into extra_body"
+    elif value is not None:
+        yield from judge(PARAMETERS[name], value, path)
+
+
+def _extra_body(value: Any, path: Path) -> Found:
+    if not isinstance(value, dict):
+        yield path, must_be("a mapping", value)
+        return
+    for name in value:
+        if name in KEYS:
+            yield (*path, name), f"is a parameter of the request itself; write it as request.{name}"
+
+
+def schema() -> Schema:
+    """JSON Schema of `request`, for editors."""
+    parameters = {name: {"anyOf": [describe(shape), {"type": "null"}]} for name, shape in PARAMETERS.items()}
+    return {
+        "type": "object",
+        "properties": {
+            **{name: shape.schema() for name, shape in CORE.items()},
+            **parameters,
+            "extra_body": {"type": "object", "default": {}},
+        },
+        "required": list(CORE),
+        "additionalProperties": False,
+    }

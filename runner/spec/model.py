@@ -1,0 +1,183 @@
+"""The job: frozen models, one for each section of the file, with every default.
+
+Rule: a job holds what the file says and nothing that depends on where or when it runs: paths stay as written, a secret
+stays the name of its variable. `request` and `pricing` are open sections: their free keys are the wire's parameters
+(judged by `body`) and the models' names.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, PrivateAttr, StrictBool, StrictStr, model_validator
+
+from runner.spec.positions import Places
+from runner.spec.values import (
+    AutoOrWhole,
+    BaseUrl,
+    Columns,
+    Count,
+    Dollars,
+    Factor,
+    Filled,
+    HeaderValue,
+    Name,
+    Paths,
+    PathText,
+    Rate,
+    Seconds,
+    Section,
+    Variable,
+    Variables,
+)
+
+
+class InputSpec(Section):
+    path: Paths
+    format: Literal["jsonl", "parquet", "csv", "openai_batch"] | None = None
+    id_column: Filled | None = None
+    limit: Count | None = None
+    on_bad_line: Literal["stop", "fail_row"] = "stop"
+    files_root: PathText = "."
+
+
+class RequestSpec(Section):
+    """`params`: every other wire parameter that the file gives, as written, templates included."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    model: StrictStr
+    messages: tuple[dict[str, Any], ...]
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class EndpointSpec(Section):
+    base_url: BaseUrl = "https://api.cometapi.com/v1"
+    api_key_env: Variable | None = "COMETAPI_KEY"
+    api_key_file: PathText | None = None
+    dialect: Literal["openai", "claude", "gemini", "auto", "none"] = "auto"
+    on_unsupported: Literal["error", "drop"] = "error"
+    headers: dict[str, HeaderValue] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_key(cls, values: Any) -> Any:
+        """A key file stands instead of the default variable."""
+        by_file = isinstance(values, dict) and values.get("api_key_file") is not None
+        return {"api_key_env": None, **values} if by_file else values
+
+
+class LimitsSpec(Section):
+    concurrency: AutoOrWhole = "auto"
+    max_concurrency: Count = 1024
+    requests_per_minute: Rate | None = None
+    tokens_per_minute: Rate | None = None
+
+
+class RetrySpec(Section):
+    max_attempts: Count = 6
+    max_backoff_s: Seconds = 60
+    max_wait_s: Seconds = 900
+    on_truncation: Literal["keep"] = "keep"
+    on_invalid: Literal["keep"] = "keep"
+
+
+class TimeoutsSpec(Section):
+    connect_s: Seconds = 10
+    attempt_s: Seconds = 300
+    stall_s: Seconds = 60
+    row_s: Seconds = 3600
+    outage_s: Seconds = 21600
+    auth_wait_s: Seconds = 600
+    drain_s: Seconds = 25
+
+
+class BudgetSpec(Section):
+    max_usd: Dollars | None = None
+    confirm_above_usd: Dollars | None = None
+
+
+class PriceSpec(Section):
+    """USD per million tokens; null is unknown, not free."""
+
+    input: Dollars | None = None
+    cached_input: Dollars | None = None
+    cache_write: Dollars | None = None
+    output: Dollars | None = None
+
+
+class PricingSpec(Section):
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, PriceSpec] = Field(init=False)
+
+    factor: Factor = Decimal(1)
+
+    @property
+    def models(self) -> dict[str, PriceSpec]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class OutputSpec(Section):
+    directory: PathText | None = None
+    columns: Columns = "all"
+    prefix: StrictStr = ""
+    rows_per_part: AutoOrWhole = "auto"
+    keep_raw: StrictBool = False
+
+
+class NotifySpec(Section):
+    webhook_env: Variable | None = None
+    on: tuple[Literal["finished", "stopped", "stalled"], ...] = ("finished", "stopped", "stalled")
+
+
+class JobSpec(Section):
+    """A job file that was understood whole. Equal to another when both say the same, wherever they stand."""
+
+    name: Name
+    tags: dict[str, StrictStr] = Field(default_factory=dict)
+    vars: Variables = Field(default_factory=dict)
+    input: InputSpec
+    request: RequestSpec
+    endpoint: EndpointSpec = EndpointSpec()
+    limits: LimitsSpec = LimitsSpec()
+    retry: RetrySpec = RetrySpec()
+    timeouts: TimeoutsSpec = TimeoutsSpec()
+    budget: BudgetSpec = BudgetSpec()
+    pricing: PricingSpec = PricingSpec()
+    output: OutputSpec = OutputSpec()
+    notify: NotifySpec = NotifySpec()
+    engine: Literal["local", "batch", "ray"] = "local"
+
+    _places: Places = PrivateAttr(default_factory=Places)
+
+    def model_post_init(self, context: Any) -> None:
+        if isinstance(context, Places):
+            self._places = context
+
+    def where(self, path: str) -> str:
+        """Where a dotted path was written, `jobs/x.yaml:17`, or its nearest known parent."""
+        return self._places.where(path)
+
+    def dump(self) -> dict[str, Any]:
+        """The job as parsed, as JSON values: what run.json keeps. Parsed again, it gives an equal job."""
+        return self.model_dump(mode="json")
+
+
+SECTIONS: dict[str, type[Section]] = {
+    name: field.annotation
+    for name, field in JobSpec.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+
+
+def keys_of(path: tuple[str | int, ...]) -> tuple[str, ...]:
+    """The keys that may stand in the mapping at `path`."""
+    if not path:
+        return tuple(JobSpec.model_fields)
+    section = SECTIONS[str(path[0])]
+    return tuple((PriceSpec if section is PricingSpec and len(path) > 1 else section).model_fields)

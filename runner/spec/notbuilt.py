@@ -1,0 +1,83 @@
+"""What a job file may ask for one day, and cannot yet.
+
+Rule: a key or a value whose machinery does not exist is refused in words, never ignored. To build one of these is to
+delete its line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from runner.spec.positions import Path, find
+
+
+def _given(value: Any) -> bool:
+    return value is not None
+
+
+def _is(*words: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in words
+
+
+def _other_than(*values: Any) -> Callable[[Any], bool]:
+    return lambda value: not any(value is given or (isinstance(value, str) and value == given) for given in values)
+
+
+def _compressed(value: Any) -> bool:
+    return isinstance(value, str) and value.lower().endswith((".gz", ".zst"))
+
+
+def _many(value: Any) -> bool:
+    return isinstance(value, list | dict)
+
+
+def _local(part: Any) -> bool:
+    return isinstance(part, dict) and ("file" in part or any(isinstance(value, dict) for value in part.values()))
+
+
+STDIN = "reading rows from stdin is not built yet; name a file"
+COMPRESSED = "compressed input is not built yet; unpack the file first"
+LOCAL = "local files in messages are not built yet; give a URL, a data: URI or base64 text"
+MATRIX = "several models in one job are not built yet; write one job for each"
+SPENDING = "spending limits are not built yet; leave it null"
+STREAM = "streaming is not built yet; leave it out, the answers are the same"
+DIALECT = "rewriting requests for a provider is not built yet; write auto or none"
+PART = "request.messages.*.content.*."
+
+#: (where, when, sentence)
+NOT_BUILT: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("input.path", _is("-"), STDIN),
+    ("input.path.*", _is("-"), STDIN),
+    ("input.path", _compressed, COMPRESSED),
+    ("input.path.*", _compressed, COMPRESSED),
+    ("input.format", _is("openai_batch"), "reading batch files is not built yet; use jsonl, parquet or csv"),
+    ("matrix", _given, MATRIX),
+    ("request.model", _many, MATRIX),
+    (
+        "request.messages",
+        lambda value: isinstance(value, str),
+        "messages from a column are not built yet; write a list",
+    ),
+    (PART + "image_url", _local, LOCAL),
+    (PART + "input_audio", _local, LOCAL),
+    (PART + "file", _local, LOCAL),
+    ("request.stream", _other_than(None, False), STREAM),
+    ("request.stream_options", _given, STREAM),
+    ("endpoint.dialect", _is("openai", "claude", "gemini"), DIALECT),
+    ("endpoint.on_unsupported", _is("drop"), "dropping parameters is not built yet; write error"),
+    ("retry.on_truncation", _other_than("keep"), "asking again with more room is not built yet; write keep"),
+    ("retry.on_invalid", _other_than("keep"), "asking again for a valid answer is not built yet; write keep"),
+    ("budget.max_usd", _given, SPENDING),
+    ("budget.confirm_above_usd", _given, SPENDING),
+    ("notify.webhook_env", _given, "notifications are not built yet; leave it null"),
+    ("engine", _is("batch", "ray"), "only the local engine is built yet; write local"),
+)
+
+
+def mistakes(job: Any) -> Iterator[tuple[Path, str]]:
+    """What of a plain job tree is not built, as (path, sentence)."""
+    for pattern, applies, sentence in NOT_BUILT:
+        for path, value in find(job, pattern):
+            if applies(value):
+                yield path, sentence
