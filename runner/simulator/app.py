@@ -1,0 +1,188 @@
+"""The endpoint: requests in, answers, refusals and faults out.
+
+    POST /v1/chat/completions    GET /v1/models    GET /stats
+
+Rule: the answer's text depends on the request alone (answers.py), what happens to it on its number (faults.py).
+Strategy: `_decide` turns a request into a Starlette response; a fault of the wire is a response that breaks the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import struct
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from runner.simulator import refusals
+from runner.simulator.answers import WHOLE, Blemish, choices_of, max_tokens, prompt_tokens, usage_of
+from runner.simulator.faults import Fate, Fates, Fault
+from runner.simulator.ledger import Log, Stats
+from runner.simulator.limits import Limits
+from runner.simulator.options import SimulatorOptions
+from runner.simulator.refusals import Refusal
+from runner.simulator.wire import Cut, Reset, transport_of
+
+CHAT, MODELS, STATS = "/v1/chat/completions", "/v1/models", "/stats"
+FINGERPRINT = "simulator"
+CACHE_BLOCK = 16  #: tokens; vLLM caches prompts in blocks of this size
+CACHED_PREFIXES = 10_000
+GONE = 499  #: nginx's status for a client that did not wait
+
+
+REFUSALS = {Fault.ERROR: refusals.SERVER_ERROR, Fault.OVERLOADED: refusals.OVERLOADED}
+BLEMISHES: dict[Fault | None, Blemish] = {Fault.INVALID: Blemish(invalid=True), Fault.REFUSAL: Blemish(refused=True)}
+WIRE: dict[Fault | None, type[Response]] = {Fault.RESET: Reset, Fault.CUT: Cut}
+SLOW_STATUSES = frozenset({200, 500, 503})  #: the others are refused at the door, without work
+
+
+class Simulator:
+    def __init__(self, options: SimulatorOptions) -> None:
+        self.options = options
+        self.fates = Fates(options)
+        self.limits = Limits(options.rpm, options.tpm)
+        self.stats = Stats()
+        self.log = Log(options.log)
+        self.prefixes: set[bytes] = set()
+
+    async def chat(self, request: Request) -> Response:
+        body = await request.body()
+        number = self.stats.arrive()
+        try:
+            return await self._respond(request, body, number, self.fates.next())
+        finally:
+            self.stats.in_flight -= 1
+
+    async def _respond(self, request: Request, body: bytes, number: int, fate: Fate) -> Response:
+        event = {"id": f"req-simulated-{number}", "hash": hashlib.blake2b(body).hexdigest()}
+        self.log.write(event="request", **event)
+        started = time.monotonic()
+        response = self._decide(request, body, number, fate)
+        if response.status_code in SLOW_STATUSES:
+            await asyncio.sleep(fate.latency_s)
+        response.headers["x-request-id"] = event["id"]
+        response.headers["openai-processing-ms"] = str(round((time.monotonic() - started) * 1000))
+        status = GONE if transport_of(request.scope).is_closing() else response.status_code
+        broken = isinstance(response, Reset | Cut)
+        self.stats.answered(fate.fault.value if fate.fault and broken else str(status))
+        self.log.write(event="answer", **event, status=status, fault=fate.fault)
+        return response
+
+    async def models(self, request: Request) -> Response:
+        if refusal := self._key_refusal(request):
+            return _refuse(refusal)
+        model = {"id": "simulated", "object": "model", "created": 0, "owned_by": FINGERPRINT}
+        return _json({"object": "list", "data": [model]})
+
+    async def report(self, _: Request) -> Response:
+        return _json(asdict(self.stats))
+
+    def _decide(self, request: Request, raw: bytes, number: int, fate: Fate) -> Response:
+        if refusal := self._key_refusal(request):
+            return _refuse(refusal)
+        body = _parsed(raw)
+        if refusal := refusals.refusal_of(body):
+            return _refuse(refusal)
+        if limited := self._limited(body, fate):
+            return limited
+        if fate.fault in REFUSALS:
+            return _refuse(REFUSALS[fate.fault])
+        return self._answer(body, raw, number, fate)
+
+    def _key_refusal(self, request: Request) -> Refusal | None:
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        if self.options.no_auth:
+            return None
+        if scheme.lower() != "bearer" or not key.strip():
+            return refusals.NO_KEY
+        return refusals.WRONG_KEY if self.options.reject_key else None
+
+    def _limited(self, body: Mapping[str, Any], fate: Fate) -> Response | None:
+        wanted = prompt_tokens(body) + (max_tokens(body) or 0) * (body.get("n") or 1)
+        if denial := self.limits.take(wanted, body["model"], time.monotonic()):
+            refusal, wait_ms = refusals.rate_limited(denial.message, denial.kind), math.ceil(denial.wait_s * 1000)
+        elif fate.fault is Fault.RATE:
+            message = f"Rate limit reached for {body['model']}. Please try again in {fate.wait_ms}ms."
+            refusal, wait_ms = refusals.rate_limited(message, "requests"), fate.wait_ms
+        else:
+            return None
+        hints = {"retry-after": str(math.ceil(wait_ms / 1000)), "retry-after-ms": str(wait_ms)} if wait_ms else {}
+        return _refuse(refusal, self.limits.headers() | hints)
+
+    def _answer(self, body: Mapping[str, Any], raw: bytes, number: int, fate: Fate) -> Response:
+        digest = hashlib.blake2b(raw, digest_size=8, salt=struct.pack("q", self.options.seed)).digest()
+        try:
+            choices = choices_of(body, int.from_bytes(digest), BLEMISHES.get(fate.fault, WHOLE))
+        except ValueError as error:
+            return _refuse(refusals.bad_schema(str(error)))
+        usage = usage_of(body, choices, self._cached_tokens(body, digest))
+        completion = {
+            "id": f"chatcmpl-simulated-{number}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": f"simulated-{body['model']}",
+            "choices": choices,
+            "usage": usage,
+            "service_tier": "default",
+            "system_fingerprint": FINGERPRINT,
+        }
+        self.stats.prompt_tokens += usage["prompt_tokens"]
+        self.stats.completion_tokens += usage["completion_tokens"]
+        content = orjson.dumps(completion)
+        broken = content[:-20] if fate.fault is Fault.BAD_JSON else content
+        kind = WIRE.get(fate.fault, Response)
+        return kind(broken, 200, self.limits.headers(), "application/json")
+
+    def _cached_tokens(self, body: Mapping[str, Any], digest: bytes) -> int:
+        """Half of the requests whose messages before the last one were seen already find them in a cache."""
+        messages = body["messages"][:-1]
+        prefix = orjson.dumps(messages)
+        known = prefix in self.prefixes
+        if len(self.prefixes) < CACHED_PREFIXES:
+            self.prefixes.add(prefix)
+        if not (messages and known and digest[0] % 2):
+            return 0
+        return prompt_tokens({"messages": messages}) // CACHE_BLOCK * CACHE_BLOCK
+
+
+def application(options: SimulatorOptions) -> Starlette:
+    """The ASGI application. Raises UsageError when the log cannot be written."""
+    simulator = Simulator(options)
+    routes = [
+        Route(CHAT, simulator.chat, methods=["POST"]),
+        Route(MODELS, simulator.models, methods=["GET"]),
+        Route(STATS, simulator.report, methods=["GET"]),
+    ]
+    return Starlette(routes=routes, exception_handlers={404: _lost, 405: _lost})
+
+
+async def _lost(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        return _refuse(refusals.not_allowed(request.method))
+    return _refuse(refusals.not_found(request.method, request.url.path))
+
+
+def _parsed(raw: bytes) -> Any:
+    """The JSON of a body; None, which is no request, for anything else."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _refuse(refusal: Refusal, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(refusal.body), refusal.status, headers, "application/json")
+
+
+def _json(value: Any) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json")
