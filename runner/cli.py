@@ -1,0 +1,230 @@
+"""The command line: words in, exit code out.
+
+Rule: stdout is data, stderr is talk. Every command ends in an exit code of the contract; a user's mistake never shows a
+traceback. Heavy imports live inside the functions, so `runner --help` answers at once. Every option of `run` can be
+given as RUNNER_NAME in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runner.errors import RunnerError, UsageError
+from runner.say import Say
+
+if TYPE_CHECKING:
+    from runner.prepare import Asked, Prepared
+    from runner.run import Ending
+
+#: Options of the contract whose machinery does not exist yet, refused in words.
+NOT_BUILT = {
+    "max_usd": "--max-usd: spending limits are not built yet",
+    "accept_changes": "--accept-changes: going on with a changed job is not built yet; use -o DIR or --fresh",
+    "keep_answers": "--keep-answers: going on with a changed job is not built yet; use -o DIR or --fresh",
+    "sample": "--sample: sending a sample first is not built yet; -n N with -o DIR sends the first N rows",
+}
+
+
+def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
+    """A click option that the environment can give too."""
+    variable = "RUNNER_" + names[-1].lstrip("-").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, show_envvar=False, **settings)
+
+
+_SETS = option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override one leaf of the job file.")
+_LIMIT = option("-n", "--limit", type=click.IntRange(1), help="Only the first N rows.")
+_INPUT = option("-i", "--input", "inputs", multiple=True, metavar="PATH", help="Read this input instead of the job's.")
+_JOB = click.argument("job", type=click.Path(path_type=Path))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="bulk-runner", prog_name="runner")
+def commands() -> None:
+    """One prompt over a million rows, once; the answers land in Parquet."""
+
+
+@commands.command()
+@_JOB
+@_SETS
+@_INPUT
+@_LIMIT
+def check(job: Path, sets: tuple[str, ...], inputs: tuple[str, ...], limit: int | None) -> None:
+    """Check the job, its columns and templates; say what it would cost. Calls nobody, makes nothing."""
+    from runner.checking import report
+
+    for line in report(_prepared(_asked(job, sets, inputs, limit))):
+        click.echo(line)
+
+
+@commands.command()
+@_JOB
+@option("-n", "--limit", type=click.IntRange(1), default=3, show_default=True, help="How many requests.")
+@_SETS
+@_INPUT
+def render(job: Path, limit: int, sets: tuple[str, ...], inputs: tuple[str, ...]) -> None:
+    """Print the requests that would be sent, as JSON lines."""
+    import orjson
+
+    from runner.checking import requests
+
+    for members in requests(_prepared(_asked(job, sets, inputs, None)), limit):
+        click.echo(orjson.dumps(members))
+
+
+@commands.command()
+@_JOB
+@option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The run's directory [the job's output.directory/NAME]."
+)
+@_INPUT
+@_LIMIT
+@_SETS
+@option("-c", "--concurrency", type=click.IntRange(1), help="Requests in flight.")
+@option("--simulate", is_flag=True, help="On the embedded simulator, into NAME.simulated; no key, no cost.")
+@option("--allow-failed", metavar="N|N%", help="Exit 0 with up to so many rows not ok.")
+@option("--max-failures", metavar="N|N%", help="Stop when more rows than this are not ok.")
+@option("--fresh", is_flag=True, help="Move the old run aside and start anew.")
+@option("--json", "as_json", is_flag=True, help="One JSON line about the ending on stdout, no talk.")
+@option("-q", "--quiet", is_flag=True, help="Errors only.")
+@option("-v", "--verbose", is_flag=True, help="More detail.")
+@option("--yes", is_flag=True, help="Answer questions with yes.")
+@option("--max-usd", hidden=True)
+@option("--accept-changes", hidden=True, is_flag=False, flag_value="all")
+@option("--keep-answers", hidden=True, is_flag=True, default=None)
+@option("--sample", hidden=True)
+def run(job: Path, **given: Any) -> None:
+    """Run a job, or go on with it: the same command again continues where the last one stopped."""
+    from runner.run import RunOptions
+    from runner.run import run as run_job
+
+    for name, sentence in NOT_BUILT.items():
+        if given[name]:
+            raise UsageError(sentence)
+    asked = _asked(job, given["sets"], given["inputs"], given["limit"])
+    asked = _also(asked, given)
+    say = Say(quiet=given["quiet"] or given["as_json"], verbose=given["verbose"])
+    options = RunOptions(given["fresh"], given["allow_failed"], given["max_failures"])
+    _end(run_job(asked, options, say), say, as_json=given["as_json"])
+
+
+def _end(ending: Ending, say: Say, *, as_json: bool) -> None:
+    from runner.summary import lines
+
+    for line in lines(ending):
+        say.line(line)
+    if as_json:
+        import orjson
+
+        click.echo(orjson.dumps(ending.to_json()))
+    if ending.error:
+        say.error(ending.error)
+    sys.exit(ending.exit_code)
+
+
+@commands.command()
+@click.argument("target", required=False, type=click.Path(path_type=Path))
+@option("--json", "as_json", is_flag=True, help="One JSON line a run.")
+def status(target: Path | None, as_json: bool) -> None:
+    """How far a run is: of a job, a run directory, or every run under a directory [./runs, jobs/runs or here]."""
+    import orjson
+
+    from runner.standing import runs_under, status_of
+
+    root = _run_root(target or _usual_place())
+    found = runs_under(root)
+    if not found:
+        raise UsageError(f"there is no run in {root}", hint="give a job file, a run directory, or a directory of runs")
+    for path in found:
+        seen = status_of(path)
+        click.echo(orjson.dumps(seen.to_json()) if as_json else "\n".join(seen.lines()))
+
+
+def _usual_place() -> Path:
+    return next((place for place in (Path("runs"), Path("jobs/runs")) if place.is_dir()), Path())
+
+
+def _run_root(target: Path) -> Path:
+    if not target.is_file():
+        return target
+    from runner.prepare import Asked, load
+
+    return load(Asked(target)).run_root
+
+
+@commands.command()
+def schema() -> None:
+    """Print the JSON Schema of the job file, for editors."""
+    import orjson
+
+    from runner.spec import json_schema
+
+    click.echo(orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2))
+
+
+def _asked(job: Path, sets: tuple[str, ...], inputs: tuple[str, ...], limit: int | None) -> Asked:
+    """The command line as overrides of the job file. Paths given here are relative to the working directory."""
+    import orjson
+
+    from runner.prepare import Asked
+
+    extra = list(sets)
+    if inputs:
+        paths = [str(Path(path).absolute()) for path in inputs]
+        extra.append(f"input.path={orjson.dumps(paths).decode()}")
+    if limit is not None:
+        extra.append(f"input.limit={limit}")
+    return Asked(job, tuple(extra))
+
+
+def _also(asked: Asked, given: dict[str, Any]) -> Asked:
+    from dataclasses import replace
+
+    sets = asked.sets
+    if given["concurrency"]:
+        sets += (f"limits.concurrency={given['concurrency']}",)
+    output = given["output"].absolute() if given["output"] else None
+    return replace(asked, sets=sets, output=output, simulate=given["simulate"])
+
+
+def _prepared(asked: Asked) -> Prepared:
+    from runner.prepare import load, prepare, take_survey
+    from runner.progress import survey_bar
+
+    loaded = load(asked)
+    progress, close = survey_bar(Say())
+    try:
+        taken = take_survey(loaded, None, progress)
+    finally:
+        close()
+    return prepare(loaded, taken)
+
+
+def main() -> None:
+    """The entry point: errors become sentences and exit codes."""
+    try:
+        commands.main(standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except RunnerError as error:
+        Say().error(error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our stdout has gone (`runner render JOB | head`). Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception:  # noqa: BLE001 - the last line: a bug
+        traceback.print_exc()
+        Say().error(RunnerError("this is a bug in runner", hint="report the lines above; nothing acknowledged is lost"))
+        sys.exit(RunnerError.exit_code)

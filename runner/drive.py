@@ -1,0 +1,174 @@
+"""The program on one screen: feed -> engine -> keep, until there is nothing left or somebody says stop.
+
+Rule: three tasks and two bounded streams. The end of the request stream means no more input; `stop` means leave. Errors
+of feeder and engine are held, set the stop, and are raised after the drain; only a failed write cancels everything.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+import anyio
+import anyio.to_thread
+
+from runner.engine import Event, LocalEngine, iso_now
+from runner.errors import RunnerError, StoppedError
+from runner.feed import Feeder, Window
+from runner.keep import Keeper
+from runner.parts import Footer, Range, seal
+from runner.prepare import Prepared
+from runner.progress import STATUS_EVERY_S, Progress, Snapshot
+from runner.records import Request, Tally
+from runner.recovery import Standing
+from runner.say import Say
+from runner.stop import Stop
+from runner.store import RunDirectory
+
+
+@dataclass(slots=True)
+class Session:
+    """One process's work on one run."""
+
+    prepared: Prepared
+    directory: RunDirectory
+    ranges: Sequence[Range]
+    standing: Standing
+    keeper: Keeper
+    engine: LocalEngine
+    say: Say
+    max_failures: int | None = None
+    stop: Stop = field(default_factory=Stop)
+    window: Window = field(default_factory=Window)
+    errors: list[BaseException] = field(default_factory=list)
+    started_s: float = 0.0
+
+    @property
+    def rows(self) -> int:
+        return self.prepared.survey.rows
+
+    def snapshot(self) -> Snapshot:
+        total, books = self.keeper.books.total, self.keeper.books
+        return Snapshot(
+            at_s=anyio.current_time() - self.started_s,
+            rows=self.rows,
+            settled=books.settled.settled,
+            settled_here=books.rows_here,
+            not_ok=books.settled.not_ok,
+            tokens_here=books.tokens_here,
+            cost_usd=total.cost_usd,
+            unknown_exchanges=total.unknown_exchanges,
+            in_flight=self.engine.slots.in_flight,
+            waiting_for=self.engine.waiting_for,
+        )
+
+
+async def drive(session: Session, *, signals: bool = True) -> None:
+    """Send what is left of a run and make it durable. Raises the error that stopped it, after the drain."""
+    session.started_s = anyio.current_time()
+    progress = Progress(session.say, session.rows, session.keeper.books.settled.settled)
+    with progress:
+        async with anyio.create_task_group() as around:
+            if signals:
+                around.start_soon(_obey_signals, session)
+            around.start_soon(_show, session, progress)
+            try:
+                await _pipeline(session)
+            finally:
+                around.cancel_scope.cancel()
+        write_status(session, "stopped" if session.stop.is_set else "ended", session.snapshot())
+    if session.errors:
+        raise session.errors[0]
+
+
+async def _pipeline(session: Session) -> None:
+    keeper, engine, window = session.keeper, session.engine, session.window
+    size = max(64, engine.settings.concurrency)
+    to_engine, requests = anyio.create_memory_object_stream[Request](size)
+    to_keep, events = anyio.create_memory_object_stream[Event](size)
+    to_seal, complete = anyio.create_memory_object_stream[int](len(session.ranges) + 1)
+    keeper.on_saved = partial(_saved, session)
+    keeper.on_freed = window.free_bytes
+    keeper.on_complete = to_seal.send_nowait
+    left = [part for part in session.ranges if part.number not in session.standing.sealed]
+    feeder = Feeder(session.prepared.reader, session.prepared.recipe, keeper, window)
+    async with anyio.create_task_group() as sealing:
+        sealing.start_soon(_seal_each, session, complete)
+        with to_seal:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_held, session, partial(feeder.run, left, to_engine, to_keep.clone(), session.stop))
+                tasks.start_soon(_held, session, partial(engine.run, requests, to_keep, session.stop))
+                tasks.start_soon(keeper.run, events, session.stop)
+
+
+async def _held(session: Session, task: Callable[[], Awaitable[None]]) -> None:
+    """Keep a task's error until what is on the wire has come back."""
+    try:
+        await task()
+    except Exception as error:  # noqa: BLE001 - raised by drive()
+        session.errors.append(error)
+        session.stop.set()
+
+
+def _saved(session: Session, count: int) -> None:
+    session.engine.saved(count)
+    failed, most = session.keeper.books.settled.not_ok, session.max_failures
+    if most is not None and failed > most:
+        said = f"{failed} rows are not ok, more than --max-failures allows ({most})"
+        session.stop.set(StoppedError(said, hint="see which with `runner status`; the same command goes on"))
+
+
+async def _seal_each(session: Session, complete: anyio.abc.ObjectReceiveStream[int]) -> None:
+    """Complete ranges become parts, one at a time, beside the loop."""
+    async for number in complete:
+        opened = session.keeper.open[number]
+        totals = opened.settled
+        await anyio.to_thread.run_sync(seal_range, session.prepared, session.directory, opened.part, totals)
+        session.standing.sealed[number] = Footer(
+            opened.part.run, number, opened.part.epoch, opened.part.rows, opened.part.input_hash, totals
+        )
+        session.keeper.forget(number)
+        session.window.free_range()
+
+
+def seal_range(prepared: Prepared, directory: RunDirectory, part: Range, totals: Tally) -> None:
+    """Make a part of a complete range. Raises ChangedError when the input is not what was sent."""
+    prepared.reader.verify(part.number)
+    paths = (directory.journal(part.number), directory.part(part.number))
+    inputs = partial(prepared.reader.table, part.number, prepared.input_columns)
+    seal(part, totals, paths, prepared.shape, inputs)
+
+
+async def _obey_signals(session: Session) -> None:
+    """The first Ctrl-C or SIGTERM drains, the second abandons what is on the wire."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        async for number in received:
+            if session.stop.is_set:
+                session.say.line("leaving at once; what is on the wire may be billed and will be sent again")
+                session.stop.abandon()
+            else:
+                flying = session.engine.slots.in_flight
+                session.say.line(f"stopping: {flying} requests are on the wire; again to leave without them")
+                session.stop.set(signal=number)
+
+
+async def _show(session: Session, progress: Progress) -> None:
+    """Bar or lines, and status.json."""
+    next_status_s = 0.0
+    while True:
+        snapshot = session.snapshot()
+        progress.show(snapshot)
+        if snapshot.at_s >= next_status_s:
+            next_status_s = snapshot.at_s + STATUS_EVERY_S
+            await anyio.to_thread.run_sync(write_status, session, "running", snapshot)
+        await anyio.sleep(progress.every_s)
+
+
+def write_status(session: Session, state: str, snapshot: Snapshot) -> None:
+    """status.json is for people and watchdogs; a run goes on without it."""
+    members = {"state": state, "updated_at": iso_now(), **snapshot.to_json()}
+    with suppress(RunnerError):
+        session.directory.write("status.json", members, durable=False)

@@ -1,0 +1,334 @@
+"""Requests in, final rows out, as fast as the endpoint allows.
+
+Rule: expected failures are values; the engine only carries out what the rules return (`retry.next_step`,
+`halts.Watch`, `pace.Lane`). A worker is a row: it may sleep between attempts, but it holds a slot only while its request
+is on the wire. There are several times more workers than slots, so that sleeping rows leave no slot empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Protocol
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
+
+from runner.admission import Admission
+from runner.errors import RunnerError
+from runner.halts import Pause, Terms, Watch
+from runner.pace import Bucket, Lane, Limit, Slots, wait_of
+from runner.records import Attempt, Billed, Completion, Failure, Kind, Outcome, Reply, Request, Settled, Usage
+from runner.retry import Again, Policy, counts, next_step
+from runner.stop import Stop
+
+WORKERS_PER_SLOT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An exchange that did not settle its row."""
+
+    request: Request
+    attempt: Attempt
+
+
+Event = Ended | Settled
+Send = Callable[[bytes], Awaitable[Reply | Failure]]
+
+
+class Engine(Protocol):
+    """What sends. It closes `events` when it is done: no more requests, or stopped and drained."""
+
+    async def run(
+        self, requests: MemoryObjectReceiveStream[Request], events: MemoryObjectSendStream[Event], stop: Stop
+    ) -> None: ...
+
+    def saved(self, count: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What the engine is given: the wire, the rules of this job, and the clocks."""
+
+    send: Send
+    judge: Callable[[Reply, Request], Outcome]
+    cost: Callable[[str, Usage], Decimal | None]
+    sent: Callable[[Request, int, str], None]  #: (request, n, at): note it before it leaves
+    rekey: Callable[[], bool]  #: read the key again; True when it changed
+    luck: Callable[[], float]
+    price_source: Callable[[str], str | None] = lambda model: None
+    clock: Callable[[], float] = anyio.current_time
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The job's limits."""
+
+    concurrency: int = 32
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    max_backoff_s: float = 60.0
+    drain_s: float = 25.0
+    policy: Policy = field(default_factory=Policy)
+    terms: Terms = field(default_factory=Terms)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One row on its way."""
+
+    request: Request
+    lane: Lane
+    watch: Watch
+    ready_at: float
+    first_n: int
+    attempts: list[Attempt] = field(default_factory=list)
+    counted: int = 0
+    spent_s: float = 0.0
+
+    @property
+    def n(self) -> int:
+        """The number of the next exchange."""
+        return self.first_n + len(self.attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """One request that went out and what came of it."""
+
+    outcome: Outcome
+    attempt: Attempt
+    sent_at: float
+
+
+class LocalEngine:
+    """Workers, gate and backoff in this process."""
+
+    def __init__(self, wiring: Wiring, settings: Settings) -> None:
+        self.wiring = wiring
+        self.settings = settings
+        self.lanes: dict[str, tuple[Lane, Watch]] = {}
+        self.slots = Slots(settings.concurrency)
+        self.bug: Exception | None = None
+        self._admission: Admission | None = None
+
+    async def run(
+        self, requests: MemoryObjectReceiveStream[Request], events: MemoryObjectSendStream[Event], stop: Stop
+    ) -> None:
+        with events, requests, anyio.CancelScope() as everything:
+            async with anyio.create_task_group() as watchers:
+                self._admission = Admission(self.slots, self.wiring.clock, watchers)
+                watchers.start_soon(self._leave_on, stop, everything)
+                async with anyio.create_task_group() as workers:
+                    for _ in range(self.settings.concurrency * WORKERS_PER_SLOT):
+                        workers.start_soon(self._worker, requests, events, stop)
+                watchers.cancel_scope.cancel()
+        if self.bug:
+            raise self.bug
+
+    def saved(self, count: int) -> None:
+        """So many settled rows are durable: their room is free."""
+        if self._admission:
+            self._admission.saved(count)
+
+    @property
+    def waiting_for(self) -> str | None:
+        """In words, what holds the rows back now; None when nothing does."""
+        now = self.wiring.clock()
+        closed = [(model, lane) for model, (lane, _) in self.lanes.items() if lane.gate.open_in(now) > 0]
+        if not closed:
+            return None
+        model, lane = closed[0]
+        return f"{model}: waiting {lane.gate.open_in(now):.0f} s ({lane.gate.closings}. time in a row)"
+
+    async def _leave_on(self, stop: Stop, everything: anyio.CancelScope) -> None:
+        """What is in flight may finish, for drain_s at most; a second signal does not wait."""
+        await stop.wait()
+        assert self._admission
+        self._admission.close()
+        with anyio.move_on_after(self.settings.drain_s):
+            await stop.wait_abandoned()
+        everything.cancel()
+
+    async def _worker(
+        self, requests: MemoryObjectReceiveStream[Request], events: MemoryObjectSendStream[Event], stop: Stop
+    ) -> None:
+        """Row after row. A bug in one row must not cancel the others: what they have on the wire is paid for."""
+        try:
+            async for request in requests:
+                settled = None if stop.is_set else await self._settle(request, events, stop)
+                if settled is None:
+                    return
+                await _hand_over(events, settled)
+        except Exception as bug:  # noqa: BLE001 - held, and raised after the drain
+            self.bug = self.bug or bug
+            stop.set()
+
+    async def _settle(self, request: Request, events: MemoryObjectSendStream[Event], stop: Stop) -> Settled | None:
+        """One row until it is final; None when the job stops first."""
+        work = self._begin(request)
+        turn = await self._turn(work, events, stop)
+        if isinstance(turn, Again):
+            turn = await self._back_off(turn, work, events, stop)
+        return turn if isinstance(turn, Settled) else None
+
+    def _begin(self, request: Request) -> _Work:
+        lane, watch = self.lanes.get(request.model) or self._new_lane(request.model)
+        before = [attempt.n for attempt in request.prior if attempt.epoch == request.epoch]
+        return _Work(request, lane, watch, self.wiring.clock(), max(before, default=0) + 1)
+
+    def _new_lane(self, model: str) -> tuple[Lane, Watch]:
+        settings = self.settings
+        per_minute = (settings.requests_per_minute, settings.tokens_per_minute)
+        requests, tokens = (Bucket(limit) if limit else None for limit in per_minute)
+        self.lanes[model] = Lane(Limit(settings.concurrency), requests, tokens), Watch(settings.terms)
+        return self.lanes[model]
+
+    async def _back_off(
+        self, first: Again, work: _Work, events: MemoryObjectSendStream[Event], stop: Stop
+    ) -> Settled | Again | None:
+        """The row's later attempts. tenacity decides how long each waits: exponential, full jitter, capped.
+
+        One AsyncRetrying a row (sharing one between tasks corrupts its statistics), entered only after a failure.
+        """
+        pending: list[Again] = [first]
+        jitter = wait_random_exponential(multiplier=1, max=self.settings.max_backoff_s)
+
+        async def turn() -> Settled | Again | None:
+            return pending.pop() if pending else await self._turn(work, events, stop)
+
+        def wait(state: RetryCallState) -> float:
+            seconds: float = jitter(state)
+            work.spent_s += seconds
+            return seconds
+
+        retrying = AsyncRetrying(
+            sleep=stop.sleep, wait=wait, retry=retry_if_result(lambda result: isinstance(result, Again))
+        )
+        return await retrying(turn)
+
+    async def _turn(self, work: _Work, events: MemoryObjectSendStream[Event], stop: Stop) -> Settled | Again | None:
+        """Exchanges until the row is final, must back off by itself (Again), or the job stops (None)."""
+        while True:
+            exchange = await self._exchange(work)
+            if exchange is None:
+                return None
+            verdict = self._verdict(work, exchange)
+            assert self._admission
+            self._admission.leave(work.lane, settled=isinstance(verdict, Settled))
+            if isinstance(verdict, Settled):
+                return verdict
+            await _hand_over(events, Ended(work.request, exchange.attempt))
+            if isinstance(verdict, RunnerError):
+                stop.set(verdict)
+                return None
+            work.ready_at = self.wiring.clock()
+            if verdict.backs_off:
+                return verdict
+
+    async def _exchange(self, work: _Work) -> _Exchange | None:
+        """Wait for a slot, send, and judge what comes back. None: the room is closed."""
+        assert self._admission
+        if not await self._admission.enter(work.lane, work.request.tokens):
+            return None
+        sent_at, at = self.wiring.clock(), iso_now()
+        try:
+            self.wiring.sent(work.request, work.n, at)
+            reply = await self.wiring.send(work.request.body)
+        except BaseException:
+            self._admission.leave(work.lane, settled=False)
+            raise
+        outcome = reply if isinstance(reply, Failure) else self.wiring.judge(reply, work.request)
+        seconds = self.wiring.clock() - sent_at
+        work.spent_s += seconds
+        attempt = self._attempt(work, outcome, (at, seconds, sent_at - work.ready_at))
+        return _Exchange(outcome, attempt, sent_at)
+
+    def _attempt(self, work: _Work, outcome: Outcome, times: tuple[str, float, float]) -> Attempt:
+        at, seconds, waited_s = times
+        failed = outcome if isinstance(outcome, Failure) else None
+        answer = outcome if isinstance(outcome, Completion) else outcome.answer
+        return Attempt(
+            epoch=work.request.epoch,
+            n=work.n,
+            started_at=at,
+            seconds=round(seconds, 6),
+            waited_s=round(waited_s, 6),
+            http_status=failed.status if failed else 200,
+            error_kind=failed.kind if failed else None,
+            error=failed.message if failed else None,
+            request_id=outcome.request_id,
+            request_hash=work.request.hash,
+            model_returned=answer.model if answer else None,
+            finish_reason=answer.choices[0].finish_reason if answer else None,
+            usage=outcome.usage,
+            cost_usd=self._cost(work.request.model, outcome),
+        )
+
+    def _cost(self, model: str, outcome: Outcome) -> Decimal | None:
+        """Free when it surely was, unknown when it may have been billed, else by its usage."""
+        if isinstance(outcome, Failure) and outcome.billed is not Billed.YES:
+            return Decimal(0) if outcome.billed is Billed.NO else None
+        return self.wiring.cost(model, outcome.usage)
+
+    def _verdict(self, work: _Work, exchange: _Exchange) -> Settled | Again | RunnerError:
+        work.attempts.append(exchange.attempt)
+        outcome = exchange.outcome
+        if isinstance(outcome, Completion) or outcome.kind is Kind.OUTPUT:
+            self._note_answer(work, exchange)
+        if isinstance(outcome, Completion):
+            return self._settled(work, exchange)
+        halted = self._halted(work, outcome, exchange.sent_at)
+        if halted:
+            return halted
+        work.counted += counts(outcome)
+        again = next_step(outcome, work.counted, work.spent_s, self.settings.policy)
+        return again or self._settled(work, exchange)
+
+    def _note_answer(self, work: _Work, exchange: _Exchange) -> None:
+        work.watch.success(self.wiring.clock())
+        used = exchange.outcome.usage.total_tokens
+        work.lane.succeeded(exchange.sent_at, 0 if used is None else used - work.request.tokens)
+
+    def _halted(self, work: _Work, failure: Failure, sent_at: float) -> RunnerError | None:
+        """Ask what the failure says about the whole job; close the gate when it says wait."""
+        now = self.wiring.clock()
+        if failure.kind is Kind.AUTH and self.wiring.rekey():
+            judged: RunnerError | Pause | None = Pause(0.0)
+        else:
+            judged = work.watch.judge(failure, now, sent_at)
+        if not isinstance(judged, Pause):
+            return judged
+        wait_s = wait_of(judged.wait_s, work.lane.gate.closings, self.settings.max_backoff_s, self.wiring.luck())
+        work.lane.failed(failure, now, sent_at, wait_s)
+        return None
+
+    def _settled(self, work: _Work, exchange: _Exchange) -> Settled:
+        first = work.attempts[0].started_at
+        return Settled(
+            request=work.request,
+            outcome=exchange.outcome,
+            attempts=(*work.request.prior, *work.attempts),
+            price_source=self.wiring.price_source(work.request.model),
+            started_at=first,
+            finished_at=iso_now(),
+            cost_usd=exchange.attempt.cost_usd,
+        )
+
+
+async def _hand_over(events: MemoryObjectSendStream[Event], event: Event) -> None:
+    """Give an event to keep. Shielded: what is in it has been paid for, and keep always takes it."""
+    try:
+        events.send_nowait(event)
+    except anyio.WouldBlock:
+        with anyio.CancelScope(shield=True):
+            await events.send(event)
+
+
+def iso_now() -> str:
+    """Now in UTC, ISO 8601 with microseconds and a Z."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"

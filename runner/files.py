@@ -1,0 +1,148 @@
+"""The file calls that durability rests on, each with its error in words.
+
+Rule: everything of a run that must survive goes through here, so that a full or broken disk is one kind of error
+(`StorageError`, exit 4) and tests can break each call in turn. Strategy: whole writes or none, rename for replacement,
+fsync of file and directory around it. Files are 0600 and directories 0700: answers are somebody's data.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from runner.errors import StorageError
+
+_HINTS = {
+    errno.ENOSPC: "free some space, then run the same command again: it goes on where it stopped",
+    errno.EDQUOT: "your quota is used up: free some space, then run the same command again",
+    errno.EROFS: "the file system is read-only: mend that, then run the same command again",
+    errno.EIO: "the disk reports an error: check it (dmesg), then run the same command again",
+    errno.ENOENT: "something removed the directory while the run was going on",
+}
+_GENERAL_HINT = "nothing acknowledged is lost; mend the cause, then run the same command again"
+
+
+def storage_error(doing: str, path: Path | str, error: OSError) -> StorageError:
+    """The one sentence for a failed file call: what was being done, where, why."""
+    reason = error.strerror or str(error)
+    return StorageError(f"{doing} {path}: {reason}", hint=_HINTS.get(error.errno or 0, _GENERAL_HINT))
+
+
+def make_directory(path: Path) -> None:
+    """Make `path` (0700) and its parents; fine when it is there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise storage_error("cannot make the directory", path, error) from error
+
+
+def open_append(path: Path) -> int:
+    """A descriptor that only appends; the file is made when it is missing."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise storage_error("cannot open", path, error) from error
+
+
+def write_all(descriptor: int, data: bytes, path: Path) -> None:
+    """Write all of `data` with one call.
+
+    A short write is an error, not something to go on from: the kernel writes short when the disk fills up, and bytes of
+    another thread may already stand behind the torn ones.
+    """
+    try:
+        written = os.write(descriptor, data)
+    except OSError as error:
+        raise storage_error("cannot write to", path, error) from error
+    if written != len(data):
+        raise storage_error("cannot write to", path, OSError(errno.ENOSPC, "the write was cut short (disk full?)"))
+
+
+def sync(descriptor: int, path: Path) -> None:
+    """Return when the file's data is on the device. There is no second try: after a failed fsync the kernel may have
+    dropped the dirty pages and report success the next time (PostgreSQL's fsyncgate, 2018)."""
+    try:
+        _datasync(descriptor)
+    except OSError as error:
+        raise storage_error("cannot make durable", path, error) from error
+
+
+def _datasync(descriptor: int) -> None:
+    if sys.platform == "darwin":  # fsync on macOS stops at the drive's cache
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise storage_error("cannot make durable the directory", path, error) from error
+
+
+def rename(source: Path, target: Path) -> None:
+    """Put `source` in the place of `target` in one step."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        raise storage_error("cannot put into place", target, error) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file; fine when it is gone."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error("cannot remove", path, error) from error
+
+
+def truncate(path: Path, length: int) -> None:
+    """Cut a file to `length` bytes, durably."""
+    descriptor = open_append(path)
+    try:
+        os.ftruncate(descriptor, length)
+    except OSError as error:
+        raise storage_error("cannot cut the torn end of", path, error) from error
+    else:
+        sync(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace `path` by `data` in one step: readers see the old file or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with suppress(FileNotFoundError):
+        temporary.unlink()
+    descriptor = open_append(temporary)
+    try:
+        write_all(descriptor, data, path)
+        if durable:
+            sync(descriptor, path)
+    finally:
+        os.close(descriptor)
+    rename(temporary, path)
+    if durable:
+        sync_directory(path.parent)
+
+
+def read_file(path: Path) -> bytes | None:
+    """The bytes of a file of a run; None when it is not there."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise storage_error("cannot read", path, error) from error

@@ -1,0 +1,91 @@
+"""One process a run: an flock that dies with its holder, and a record of who that is.
+
+Rule: the lock is the flock, never the record; the record only puts a name into the loser's message.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import orjson
+
+from runner import files
+from runner.errors import HeldError
+
+
+class Lock:
+    """`with Lock(path, since):` raises HeldError at once when another process has it."""
+
+    def __init__(self, path: Path, since: str) -> None:
+        self.path = path
+        self.since = since
+        self._descriptor = -1
+
+    def __enter__(self) -> Lock:
+        try:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise files.storage_error("cannot open", self.path, error) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise self._held() from None
+        except OSError as error:
+            raise files.storage_error("cannot lock", self.path, error) from error
+        self._sign()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+    def _sign(self) -> None:
+        owner = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": self.since,
+            "command": Path(sys.argv[0]).name,
+        }
+        os.ftruncate(self._descriptor, 0)
+        files.write_all(self._descriptor, orjson.dumps(owner) + b"\n", self.path)
+
+    def _held(self) -> HeldError:
+        owner = read_owner(self.path)
+        os.close(self._descriptor)
+        who = "another process"
+        if owner:
+            who = f"process {owner['pid']} on {owner['host']} (since {owner['since']})"
+        return HeldError(
+            f"{self.path.parent} is being worked on by {who}",
+            hint="wait for it, or stop it; `runner status` shows how far it is",
+        )
+
+
+def read_owner(path: Path) -> dict[str, object] | None:
+    """Who signed the lock last; None when nobody did, or the record is not whole."""
+    try:
+        owner = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    return owner if isinstance(owner, dict) and {"pid", "host", "since"} <= owner.keys() else None
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process has the lock now. Asks without keeping it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,271 @@
+"""A job file made ready to run: everything that can go wrong before the first request goes wrong here.
+
+Rule: nothing is sent and nothing is written. `check`, `render` and `run` start with the same steps, so what `check`
+accepts, `run` can start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from runner.columns import ResultSpec, conflicts, part_schema, result_schema
+from runner.errors import ChangedError, JobError
+from runner.feed import Recipe
+from runner.outputs import Output, compile_output
+from runner.parts import Shape
+from runner.pricing import Price, price_of, upper_bound
+from runner.records import Request
+from runner.sources import Reader, expand
+from runner.spec import JobSpec, parse
+from runner.survey import Survey, SurveyOptions, stale, survey
+from runner.template import Prompt, compile_prompt
+from runner.wire.encode import encode, output_cap
+
+#: What a simulated run hashes in place of an address: the simulator's port differs every time.
+SIMULATOR_URL = "http://simulator/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says beside the job file."""
+
+    job: Path
+    sets: tuple[str, ...] = ()
+    output: Path | None = None
+    simulate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A job file that was understood, and where its run lives."""
+
+    job: JobSpec
+    asked: Asked
+
+    @property
+    def base(self) -> Path:
+        """Relative paths of the job file are relative to this."""
+        return self.asked.job.parent
+
+    @property
+    def run_root(self) -> Path:
+        if self.asked.output:
+            return self.asked.output
+        name = f"{self.job.name}.simulated" if self.asked.simulate else self.job.name
+        return (self.base / (self.job.output.directory or "runs") / name).resolve()
+
+    @property
+    def base_url(self) -> str:
+        return SIMULATOR_URL if self.asked.simulate else self.job.endpoint.base_url
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job with its input surveyed, its templates compiled and its result columns fixed."""
+
+    loaded: Loaded
+    survey: Survey
+    reader: Reader
+    prompt: Prompt
+    output: Output | None
+    spec: ResultSpec
+    shape: Shape
+    recipe: Recipe
+    prices: Prices
+
+    @property
+    def job(self) -> JobSpec:
+        return self.loaded.job
+
+    @property
+    def input_columns(self) -> list[str]:
+        """The input columns that the results carry."""
+        return carried(self.job, self.survey)
+
+
+class Prices:
+    """The price of each model that rows ask for, looked up once."""
+
+    def __init__(self, job: JobSpec) -> None:
+        self._pricing = job.pricing
+        self._known: dict[str, Price | None] = {}
+
+    def of(self, model: str) -> Price | None:
+        if model not in self._known:
+            self._known[model] = price_of(model, self._pricing)
+        return self._known[model]
+
+    def source(self, model: str) -> str | None:
+        price = self.of(model)
+        return price.source if price else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Dollars per million tokens of every model asked for so far; None: no price is known."""
+        return {model: price and _plain_price(price) for model, price in self._known.items()}
+
+
+def _plain_price(price: Price) -> dict[str, Any]:
+    rates = {name: getattr(price, name) for name in ("input", "cached_input", "cache_write", "output")}
+    plain = {name: None if rate is None else str(rate) for name, rate in rates.items()}
+    return plain | {"source": price.source, "matched": price.matched}
+
+
+def load(asked: Asked) -> Loaded:
+    """Read and parse the job file. Raises JobError with every mistake."""
+    path = asked.job
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise JobError(f"{path}: {error.strerror}", hint="`runner run JOB` takes the path of a job file") from error
+    except UnicodeDecodeError as error:
+        raise JobError(f"{path}: not UTF-8 text (byte {error.start})") from error
+
+    def read_file(name: str) -> str:
+        return (path.parent / name).read_text(encoding="utf-8-sig")
+
+    return Loaded(parse(text, str(path), read_file=read_file, overrides=asked.sets), asked)
+
+
+def take_survey(loaded: Loaded, saved: Mapping[str, Any] | None, progress: Callable[[int, int], None]) -> Survey:
+    """The survey of the job's input; the saved one while files, sizes, times and options stand."""
+    given = loaded.job.input
+    found = expand(given.path, loaded.base)
+    before = Survey.from_json(saved) if saved else None
+    rows_per_part = before.rows_per_part if before else loaded.job.output.rows_per_part
+    options = SurveyOptions(given.format, given.limit, given.on_bad_line, rows_per_part)
+    if before and _stands(before, found, options):
+        return before
+    return survey(found, options, progress)
+
+
+def _stands(before: Survey, found: Sequence[Path], options: SurveyOptions) -> bool:
+    same = [file.path for file in before.files] == list(found)
+    asked = (options.format, options.limit, options.on_bad_line)
+    then = (before.options.format, before.options.limit, before.options.on_bad_line)
+    return same and asked == then and not stale(before)
+
+
+def prepare(loaded: Loaded, taken: Survey) -> Prepared:
+    """Compile templates and schema, fix the columns. Raises TemplateError or JobError with what does not fit."""
+    job = loaded.job
+    prompt = compile_prompt(job.request, job.vars, job.where)
+    output = compile_output(job.request.params.get("response_format"))
+    spec = result_spec(job, output, loaded.base_url)
+    mistakes = [*_missing(job, prompt, taken), *_conflicts(job, taken, spec), *_clashes(job, prompt, taken)]
+    if mistakes:
+        raise JobError(mistakes=tuple(mistakes))
+    inputs = pa.schema([_bare(taken.schema.field(name)) for name in carried(job, taken)])
+    results = result_schema(spec)
+    shape = Shape(results, part_schema(inputs, results, job.output.prefix))
+    prices = Prices(job)
+    return Prepared(loaded, taken, Reader(taken), prompt, output, spec, shape, _recipe(loaded, prompt, prices), prices)
+
+
+def _bare(field: Any) -> Any:
+    """A field without our own notes to ourselves (see Survey.schema)."""
+    return field.remove_metadata()
+
+
+def carried(job: JobSpec, taken: Survey) -> list[str]:
+    columns = job.output.columns
+    if columns == "none":
+        return []
+    return list(taken.columns) if columns == "all" else list(columns)
+
+
+def result_spec(job: JobSpec, output: Output | None, endpoint: str) -> ResultSpec:
+    params = {**job.request.params, **job.request.extra_body}
+    return ResultSpec(
+        parsed=output.arrow_type if output else None,
+        choices=params.get("n", 1) != 1,
+        logprobs=params.get("logprobs", False) is not False,
+        raw=job.output.keep_raw,
+        endpoint=endpoint,
+    )
+
+
+def _recipe(loaded: Loaded, prompt: Prompt, prices: Prices) -> Recipe:
+    base_url = loaded.base_url
+
+    def bound(request: Request, body: Mapping[str, Any]) -> Decimal | None:
+        return upper_bound(len(request.body), output_cap(body), request.choices, prices.of(request.model))
+
+    return Recipe(
+        model=loaded.job.request.model,
+        columns=None if prompt.whole_row else prompt.columns,
+        render=prompt.render,
+        encode=lambda index, body: encode(index, body, base_url),
+        bound=bound,
+    )
+
+
+def _missing(job: JobSpec, prompt: Prompt, taken: Survey) -> list[str]:
+    """Columns that the job names and the input does not have. An input without rows has none, and needs none."""
+    if not taken.columns:
+        return []
+    wanted = [("request", name) for name in sorted(prompt.required)]
+    wanted += [("input.id_column", job.input.id_column)] if job.input.id_column else []
+    if not isinstance(job.output.columns, str):
+        wanted += [("output.columns", name) for name in job.output.columns]
+    have = ", ".join(taken.columns[:20])
+    return [
+        f"{job.where(place)}: {place}: the input has no column `{name}`; it has {have}"
+        for place, name in wanted
+        if name not in taken.columns
+    ]
+
+
+def _conflicts(job: JobSpec, taken: Survey, spec: ResultSpec) -> list[str]:
+    names = [name for name in carried(job, taken) if name in taken.columns]
+    return [
+        f"{job.where('output.prefix')}: output.prefix: the input column `{name}` has the name of a result column; "
+        "give output.prefix (such as `answer_`), or leave the column out of output.columns"
+        for name in conflicts(names, spec, job.output.prefix)
+    ]
+
+
+def _clashes(job: JobSpec, prompt: Prompt, taken: Survey) -> list[str]:
+    return [
+        f"{job.where('vars')}: vars: `{name}` is a column of the input and means something else in the templates too; "
+        f'rename the variable, or write row["{name}"] for the column'
+        for name in prompt.clashes(taken.columns)
+    ]
+
+
+def identity(loaded: Loaded) -> dict[str, Any]:
+    """What determines the answers and the columns of a run: the same, or another run."""
+    job = loaded.job.dump()
+    output = {key: job["output"][key] for key in ("columns", "prefix", "keep_raw")}
+    return {"request": job["request"], "vars": job["vars"], "base_url": loaded.base_url, "output": output}
+
+
+def input_identity(taken: Survey) -> dict[str, Any]:
+    """Which rows, in which order: files by name, and the hash of every range."""
+    return {
+        "rows": taken.rows,
+        "rows_per_part": taken.rows_per_part,
+        "hashes": [part.hash for part in taken.ranges],
+    }
+
+
+def same_input(was: Mapping[str, Any], now: Mapping[str, Any], root: Path) -> None:
+    """Raise ChangedError when the rows are not those that the run was started with."""
+    if was == now:
+        return
+    if was["rows"] != now["rows"]:
+        said = f"the input had {was['rows']:,} rows when {root} was started and has {now['rows']:,} now"
+    else:
+        pairs = zip(was["hashes"], now["hashes"], strict=False)
+        first = next((i for i, (a, b) in enumerate(pairs) if a != b), 0) * was["rows_per_part"]
+        said = f"the input is not what it was when {root} was started; the rows from {first:,} on differ"
+    raise ChangedError(
+        said,
+        hint="nothing was sent. Put the old input back, give the new one a directory of its own with -o DIR, or move "
+        "the old run aside with --fresh",
+    )

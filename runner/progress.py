@@ -1,0 +1,147 @@
+"""How far a run is: a bar on a terminal, a plain line every 30 s elsewhere, status.json every 10 s.
+
+Rule: the only import of tqdm. Strategy: a `Snapshot` is taken from the books now and then; everything shown is
+arithmetic over two snapshots, so nothing is counted a second time here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from tqdm import tqdm
+
+from runner.halts import duration
+from runner.say import Say, dollars
+
+LINE_EVERY_S = 30.0
+BAR_EVERY_S = 0.5
+STATUS_EVERY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A run at a moment. `at_s`: seconds since this process began to send."""
+
+    at_s: float
+    rows: int
+    settled: int
+    settled_here: int
+    not_ok: int
+    tokens_here: int
+    cost_usd: Decimal
+    unknown_exchanges: int
+    in_flight: int
+    waiting_for: str | None = None
+
+    @property
+    def rows_per_s(self) -> float:
+        return self.settled_here / self.at_s if self.at_s > 0 else 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens_here / self.at_s if self.at_s > 0 else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds to the end at the pace so far; None while nothing has settled."""
+        return (self.rows - self.settled) / self.rows_per_s if self.settled_here else None
+
+    def words(self) -> str:
+        """`412 of 1,200 rows (34 %), 12.3 rows/s, …` in one line."""
+        share = 100 * self.settled / self.rows if self.rows else 100.0
+        parts = [f"{self.settled:,} of {self.rows:,} rows ({share:.0f} %)", *self.details()]
+        if self.left_s is not None:
+            parts.append(f"{duration(self.left_s)} left")
+        return ", ".join(parts)
+
+    def details(self) -> list[str]:
+        unknown = f" + {self.unknown_exchanges} unknown" if self.unknown_exchanges else ""
+        parts = [
+            f"{self.rows_per_s:.1f} rows/s",
+            f"{self.tokens_per_s:,.0f} tokens/s",
+            f"{dollars(self.cost_usd)}{unknown}",
+            f"{self.not_ok} not ok",
+            f"{self.in_flight} in flight",
+        ]
+        return [*parts, self.waiting_for] if self.waiting_for else parts
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "settled": self.settled,
+            "not_ok": self.not_ok,
+            "cost_usd": str(self.cost_usd),
+            "unknown_exchanges": self.unknown_exchanges,
+            "in_flight": self.in_flight,
+            "rows_per_s": round(self.rows_per_s, 3),
+            "tokens_per_s": round(self.tokens_per_s, 1),
+            "left_s": None if self.left_s is None else round(self.left_s, 1),
+            "waiting_for": self.waiting_for,
+        }
+
+
+class Progress:
+    """Shows snapshots. `with Progress(say, rows) as progress: progress.show(snapshot)`."""
+
+    def __init__(self, say: Say, rows: int, done: int) -> None:
+        self._say = say
+        self._rows = rows
+        self._done = done
+        self._bar: Any = None
+        self._next_line_s = LINE_EVERY_S
+
+    @property
+    def every_s(self) -> float:
+        """How often it likes to be shown something."""
+        return BAR_EVERY_S
+
+    def __enter__(self) -> Progress:
+        if self._say.on_terminal and not self._say.quiet and os.environ.get("TERM") != "dumb":
+            self._bar = tqdm(
+                total=self._rows,
+                initial=self._done,
+                file=self._say.stream,
+                unit="rows",
+                dynamic_ncols=True,
+                bar_format="{n_fmt}/{total_fmt} {bar} {percentage:3.0f}%{postfix}",
+                ascii=_ascii_only(self._say),
+                miniters=1,
+            )
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, snapshot: Snapshot) -> None:
+        if self._bar is not None:
+            left = [] if snapshot.left_s is None else [f"{duration(snapshot.left_s)} left"]
+            self._bar.n = snapshot.settled
+            self._bar.set_postfix_str(", ".join([*snapshot.details(), *left]), refresh=True)
+        elif snapshot.at_s >= self._next_line_s:
+            self._next_line_s = snapshot.at_s + LINE_EVERY_S
+            self._say.line(snapshot.words())
+
+
+def _ascii_only(say: Say) -> bool:
+    encoding = getattr(say.stream, "encoding", None) or "ascii"
+    return "utf" not in encoding.lower()
+
+
+def survey_bar(say: Say) -> tuple[Callable[[int, int], None], Callable[[], None]]:
+    """(progress, close) for the pass over the input: a bar on a terminal once it takes longer than a second."""
+    if not say.on_terminal or say.quiet:
+        return (lambda done, total: None), (lambda: None)
+    bar = tqdm(
+        file=say.stream, desc="reading the input", unit="B", unit_scale=True, leave=False, delay=1, dynamic_ncols=True
+    )
+
+    def progress(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return progress, bar.close

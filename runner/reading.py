@@ -1,0 +1,106 @@
+"""A run read while it may be going on: the one reader of journals and parts together.
+
+Rule: no lock, no writes; each settled row once, in row order, whatever is being sealed meanwhile. Journals are read
+first, then parts; a range seen in both is the part's.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runner.errors import RunDirectoryError, RunnerError
+from runner.parts import Range, record_lines, record_tables
+from runner.prepare import Asked, Loaded, Prepared, prepare
+from runner.recovery import ranges_of
+from runner.sources import Survey
+from runner.spec import JobSpec
+from runner.store import RunDirectory
+
+
+def open_directory(path: Path) -> RunDirectory:
+    """The run directory at `path`. Raises RunDirectoryError when there is none."""
+    directory = RunDirectory(path)
+    if directory.read_run() is None:
+        raise RunDirectoryError(
+            f"{path} is not the directory of a run: it has no run.json", hint="give the path that `runner run` named"
+        )
+    return directory
+
+
+def prepared_of(directory: RunDirectory) -> Prepared:
+    """The job of a run as run.json keeps it: readers need no job file."""
+    known, saved = directory.read_run(), directory.read("survey.json")
+    if known is None or saved is None:
+        raise RunDirectoryError(f"{directory.root} has no survey yet", hint="the run has only just begun")
+    job = JobSpec.model_validate(known["job"])
+    asked = Asked(Path(known["job_file"]), output=directory.root, simulate=known["simulated"])
+    return prepare(Loaded(job, asked), Survey.from_json(saved))
+
+
+def ranges_in(directory: RunDirectory) -> tuple[int, list[Range]]:
+    """Rows of the run, and its ranges."""
+    known, saved = directory.read_run(), directory.read("survey.json")
+    if known is None or saved is None:
+        return 0, []
+    survey = Survey.from_json(saved)
+    return survey.rows, ranges_of(survey, known["run"])
+
+
+def records(directory: RunDirectory, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """Arrow tables of the settled rows, in row order. columns: names of result or input columns; None: all."""
+    prepared = prepared_of(directory)
+    run_id = (directory.read_run() or {})["run"]
+    names = list(columns) if columns is not None else prepared.shape.part.names
+    ranges = ranges_of(prepared.survey, run_id)
+    opened = {number: _open_tables(prepared, directory, ranges[number]) for number in directory.open_journals()}
+    parts = directory.parts()
+    for number in sorted(opened.keys() | parts.keys()):
+        if number in parts:
+            yield pq.read_table(parts[number], columns=names, partitioning=None).replace_schema_metadata(None)
+        else:
+            yield from (table.select(names) for table in opened[number])
+
+
+def _open_tables(prepared: Prepared, directory: RunDirectory, part: Range) -> list[Any]:
+    """The settled rows of an open range, joined with their input columns."""
+    path = directory.journal(part.number)
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            lines = record_lines(data, part.run, part.number)
+            rows = sorted(lines)
+            tables = list(record_tables(data, [lines[row] for row in rows], prepared.shape.results))
+    except (FileNotFoundError, ValueError):  # sealed meanwhile, or nothing in it yet
+        return []
+    if not tables:
+        return []
+    results = pa.concat_tables(tables)
+    inputs = _inputs(prepared, part).take(pa.array([row - part.first_row for row in rows], pa.int64()))
+    columns = [*inputs.columns, *results.columns]
+    return [pa.Table.from_arrays(columns, schema=prepared.shape.part)]
+
+
+def _inputs(prepared: Prepared, part: Range) -> Any:
+    """The input columns of an open range; nulls when the input is not there any more: the answers are."""
+    names = prepared.input_columns
+    try:
+        prepared.reader.verify(part.number)
+        return prepared.reader.table(part.number, names)
+    except RunnerError:
+        fields = [prepared.survey.schema.field(name) for name in names]
+        nulls = [pa.nulls(part.rows, field.type) for field in fields]
+        return pa.Table.from_arrays(nulls, names=names) if names else pa.table({"": pa.nulls(part.rows)}).select([])
+
+
+def read_table(directory: RunDirectory, columns: Sequence[str] | None = None) -> Any:
+    """All settled rows as one pa.Table."""
+    tables = list(records(directory, columns))
+    if tables:
+        return pa.concat_tables(tables)
+    schema = prepared_of(directory).shape.part
+    return schema.empty_table().select(list(columns) if columns is not None else schema.names)

@@ -1,0 +1,114 @@
+"""What `status` tells: how far a run is, read from its directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.lock import is_held, read_owner
+from runner.parts import totals_to_json
+from runner.reading import open_directory, ranges_in
+from runner.records import Tally
+from runner.recovery import look
+from runner.say import dollars
+from runner.store import RunDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """One run at this moment. `live`: what the process that works on it said last; None when none does."""
+
+    root: Path
+    name: str
+    simulated: bool
+    rows: int
+    totals: Tally
+    finished: bool
+    owner: dict[str, object] | None
+    live: dict[str, Any] | None
+
+    @property
+    def state(self) -> str:
+        return "running" if self.owner else "finished" if self.finished else "stopped"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "run": str(self.root),
+            "name": self.name,
+            "simulated": self.simulated,
+            "state": self.state,
+            "rows": self.rows,
+            "settled": self.totals.settled,
+            "not_ok": self.totals.not_ok,
+            "totals": totals_to_json(self.totals),
+            "pid": self.owner["pid"] if self.owner else None,
+            "live": self.live,
+        }
+
+    def lines(self) -> list[str]:
+        """For people."""
+        share = 100 * self.totals.settled / self.rows if self.rows else 100.0
+        mark = " (simulated)" if self.simulated else ""
+        lines = [
+            f"{self.root}{mark}: {self.state}",
+            f"  {self.totals.settled:,} of {self.rows:,} rows ({share:.0f} %): {outcomes(self.totals)}",
+            f"  {money(self.totals)}",
+        ]
+        if self.owner:
+            lines.append(f"  process {self.owner['pid']} on {self.owner['host']} since {self.owner['since']}")
+        if self.owner and self.live and self.live.get("waiting_for"):
+            lines.append(f"  {self.live['waiting_for']}")
+        return lines
+
+
+def outcomes(totals: Tally) -> str:
+    """`158 ok, 2 failed`."""
+    return (
+        ", ".join(f"{count:,} {status}" for status, count in sorted(totals.rows.items(), key=_ok_first)) or "none yet"
+    )
+
+
+def _ok_first(item: tuple[str, int]) -> tuple[bool, str]:
+    return item[0] != "ok", item[0]
+
+
+def money(totals: Tally) -> str:
+    """`$0.0123 for 163 exchanges, $0.0001 of it wasted; 2 of unknown cost`."""
+    words = f"{dollars(totals.cost_usd)} for {totals.exchanges:,} exchanges"
+    words += f", {dollars(totals.wasted_usd)} of it wasted" if totals.wasted_usd else ""
+    return words + (f"; {totals.unknown_exchanges:,} of unknown cost" if totals.unknown_exchanges else "")
+
+
+def status_of(path: Path) -> RunStatus:
+    """Read-only; right while the run goes on. Raises RunDirectoryError when `path` is no run."""
+    directory = open_directory(path)
+    known = directory.read_run() or {}
+    rows, ranges = ranges_in(directory)
+    standing = look(directory, ranges)
+    totals = standing.settled
+    for part in standing.open.values():
+        for cost in part.pending.values():
+            totals.add(cost)
+    held = is_held(directory.lock)
+    return RunStatus(
+        root=path,
+        name=known["name"],
+        simulated=known["simulated"],
+        rows=rows,
+        totals=totals,
+        finished=directory.read("manifest.json") is not None,
+        owner=read_owner(directory.lock) if held else None,
+        live=directory.read("status.json") if held else None,
+    )
+
+
+def runs_under(path: Path) -> list[Path]:
+    """`path` itself when it is a run, else the runs directly below it."""
+    if (path / "run.json").exists():
+        return [path]
+    if not path.is_dir():
+        return []
+    return sorted(
+        child for child in path.iterdir() if RunDirectory(child).root.is_dir() and (child / "run.json").exists()
+    )

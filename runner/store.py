@@ -1,0 +1,142 @@
+"""The run directory: the only room that knows its layout.
+
+    run.json          what this run is: written once, before the first request
+    survey.json       what the input is
+    journal/00042.jsonl, results/part-00042.parquet     a range is in exactly one of the two, or crossing over
+    manifest.json     written last; its absence is the state "not finished"
+
+Rule: everything but run.json and survey.json is derived or append-only; a start looks at what is there and believes
+nothing else. Files are written whole and renamed into place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from runner import files
+from runner.errors import ChangedError, RunDirectoryError
+
+FORMAT = 1
+_PART = re.compile(r"part-(\d+)\.parquet")
+_JOURNAL = re.compile(r"(\d+)\.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """Paths of one run, and the small files in it."""
+
+    root: Path
+
+    @property
+    def journals(self) -> Path:
+        return self.root / "journal"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "run.log"
+
+    def journal(self, range_no: int) -> Path:
+        return self.journals / f"{range_no:05d}.jsonl"
+
+    def part(self, range_no: int) -> Path:
+        return self.results / f"part-{range_no:05d}.parquet"
+
+    def make(self) -> None:
+        """Make the directories, refusing to move into one that is somebody else's."""
+        if self.root.exists() and not self.root.is_dir():
+            raise RunDirectoryError(f"{self.root} is a file", hint="choose another directory with -o")
+        if self.root.is_dir() and not (self.root / "lock").exists() and any(self.root.iterdir()):
+            raise RunDirectoryError(
+                f"{self.root} is not empty and is not the directory of a run",
+                hint="choose another directory with -o; nothing was touched",
+            )
+        for directory in (self.root, self.journals, self.results):
+            files.make_directory(directory)
+
+    def open_journals(self) -> dict[int, Path]:
+        return _numbered(self.journals, _JOURNAL)
+
+    def parts(self) -> dict[int, Path]:
+        return _numbered(self.results, _PART)
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """One of the small JSON files; None when it is not there."""
+        data = files.read_file(self.root / name)
+        if data is None:
+            return None
+        try:
+            members = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise RunDirectoryError(
+                f"{self.root / name} is damaged: {error}", hint="restore it, or start afresh with --fresh"
+            ) from error
+        if not isinstance(members, dict):
+            raise RunDirectoryError(f"{self.root / name} is not a JSON object")
+        return members
+
+    def write(self, name: str, members: Mapping[str, Any], *, durable: bool = True) -> None:
+        data = orjson.dumps(members, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
+        files.write_file(self.root / name, data + b"\n", durable=durable)
+
+    def read_run(self) -> dict[str, Any] | None:
+        """run.json; raises RunDirectoryError when a later version of this program wrote it."""
+        run = self.read("run.json")
+        if run and run.get("format") != FORMAT:
+            raise RunDirectoryError(
+                f"{self.root} was written by another version of runner (format {run.get('format')}, this one writes "
+                f"{FORMAT})",
+                hint="go on with the version that started it, or choose another directory with -o",
+            )
+        return run
+
+
+def _numbered(directory: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
+    if not directory.is_dir():
+        return {}
+    matches = ((pattern.fullmatch(path.name), path) for path in directory.iterdir())
+    return dict(sorted((int(match[1]), path) for match, path in matches if match))
+
+
+def differences(was: Any, now: Any, path: str = "") -> list[str]:
+    """The dotted names of what differs between two JSON values."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        names = sorted(was.keys() | now.keys())
+        return [line for name in names for line in differences(was.get(name), now.get(name), f"{path}.{name}")]
+    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        pairs = enumerate(zip(was, now, strict=True))
+        return [line for i, (a, b) in pairs for line in differences(a, b, f"{path}.{i}")]
+    return [] if was == now else [path.removeprefix(".")]
+
+
+def refuse_changes(root: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ChangedError when what determines a run's answers is not what it was started with."""
+    changed = differences(dict(was), dict(now))
+    if changed:
+        raise ChangedError(
+            f"{root} was started with another job; changed since: {', '.join(changed[:8])}",
+            hint="nothing was sent. Give the changed job a directory of its own with -o DIR, or move the old run "
+            "aside with --fresh",
+        )
+
+
+def move_aside(root: Path, stamp: str) -> Path | None:
+    """Rename a run's directory so that a new one can take its place; its new path, None when there was none."""
+    if not root.exists():
+        return None
+    aside = root.with_name(f"{root.name}.{stamp}")
+    files.rename(root, aside)
+    return aside
