@@ -1,0 +1,98 @@
+"""Bytes of a text file, as whole lines, never all at once.
+
+Rule: only b"\\n" ends a line. `str.splitlines` would also cut at U+2028, which JSON allows inside a string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from runner.errors import ChangedError, InputError
+
+BLOCK_BYTES = 1 << 20
+BOM = b"\xef\xbb\xbf"
+
+#: (byte offset, line number, the row's own bytes without the last newline, its data or None, what is wrong or None)
+Record = tuple[int, int, bytes, dict[str, Any] | None, str | None]
+
+_FOREIGN = {
+    b"\x1f\x8b": ("is compressed by gzip", "unpack it first"),
+    b"\x28\xb5\x2f\xfd": ("is compressed by zstd", "unpack it first"),
+    b"PAR1": ("is a Parquet file", "set `input.format: parquet`"),
+    b"\xff\xfe": ("is UTF-16", "write it as UTF-8: `iconv -f UTF-16 -t UTF-8`"),
+    b"\xfe\xff": ("is UTF-16", "write it as UTF-8: `iconv -f UTF-16 -t UTF-8`"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a text file that begins and ends at a row."""
+
+    path: Path
+    label: str  #: the file's name in messages
+    start: int
+    end: int
+    line: int = 1
+    header: tuple[str, ...] = ()  #: the columns of a CSV file
+
+    def where(self, line: int, offset: int) -> str:
+        return f"{self.label}:{line} (byte {offset})"
+
+
+def lines(span: Span) -> Iterator[bytes]:
+    """The lines of a span, without their newline; the last one may lack it. Blank ones are given too."""
+    for block in blocks(span):
+        yield from block.split(b"\n")
+
+
+def blocks(span: Span) -> Iterator[bytes]:
+    """Whole lines joined by newlines, about BLOCK_BYTES at a time. Pieces of a long line are joined once: 100 MB of
+    it cost 100 MB."""
+    left = span.end - span.start
+    pieces: list[bytes] = []
+    with opened(span.path) as handle:
+        handle.seek(span.start)
+        while left > 0:
+            data = read(handle, min(left, BLOCK_BYTES), span.label)
+            left -= len(data)
+            whole, newline, rest = data.rpartition(b"\n")
+            if newline:
+                pieces.append(whole)
+                yield b"".join(pieces)
+                pieces = [rest]
+            else:
+                pieces.append(rest)
+    last = b"".join(pieces)
+    if last:
+        yield last
+
+
+def opened(path: Path) -> BinaryIO:
+    """Open for reading. Raises InputError with the system's word."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}", hint="put the file back, or mend `input.path`") from error
+
+
+def read(handle: BinaryIO, size: int, label: str) -> bytes:
+    """Exactly `size` bytes. Raises ChangedError when the file ends before, InputError when the disk refuses."""
+    try:
+        data = handle.read(size)
+    except OSError as error:
+        raise InputError(f"{label}: {error.strerror}") from error
+    if len(data) < size:
+        raise ChangedError(f"{label} is shorter than it was", hint="put the file back as it was, or start anew")
+    return data
+
+
+def refuse_foreign(path: Path, label: str) -> None:
+    """Raise InputError for a file that begins as text never does, before every line of it is called bad."""
+    with opened(path) as handle:
+        head = handle.read(4)
+    for magic, (what, hint) in _FOREIGN.items():
+        if head.startswith(magic):
+            raise InputError(f"{label} {what}", hint=hint)

@@ -1,0 +1,86 @@
+"""The rows of a survey, by range: the one reader of the input while a run goes on.
+
+Rule: lazy and bounded; a range is read where the survey found it, and is the same rows or an error, never others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from runner.errors import ChangedError
+from runner.records import Row
+from runner.sources.catalog import File, Range, Segment, Survey, labels
+from runner.sources.parquet import ParquetSource
+from runner.sources.text import TextSource
+
+
+class Source(Protocol):
+    """What a format must give."""
+
+    def rows(self, segment: Segment, columns: Collection[str] | None) -> Iterator[Row]: ...
+
+    def table(self, segment: Segment, schema: Any) -> Any: ...
+
+    def hash(self, piece: Range) -> str: ...
+
+
+class Reader:
+    """Any thread may call any method.
+
+    Reader(survey).rows(3)                  Row(24576, {...}), Row(24577, {...}), …
+    Reader(survey).table(3, ["title"])      pa.Table, one row for each of them
+    Reader(survey).verify(3)                nothing, or ChangedError
+    """
+
+    def __init__(self, survey: Survey) -> None:
+        self._survey = survey
+        parquet = any(file.format == "parquet" for file in survey.files)
+        self._source: Source = ParquetSource(survey) if parquet else TextSource(survey)
+
+    def rows(self, range_no: int, columns: Collection[str] | None = None) -> Iterator[Row]:
+        """The rows of a range in order. `data` is what the input says, not yet of the column's type: a JSON object as
+        parsed, CSV fields as strings, of Parquet only `columns` (None: all). A bad line has `error` and no data."""
+        for segment in self._survey.ranges[range_no].segments:
+            yield from self._source.rows(segment, columns)
+
+    def table(self, range_no: int, columns: Sequence[str]) -> Any:
+        """A pa.Table of the survey's types, one row for each ordinal of the range in order; a bad line is nulls.
+
+        Raises KeyError for a column that is not in the survey, ChangedError when the rows are not those surveyed.
+        """
+        piece = self._survey.ranges[range_no]
+        schema = pa.schema([self._survey.schema.field(name) for name in columns])
+        if not columns:
+            return _without_columns(piece.rows)
+        return pa.concat_tables([self._source.table(segment, schema) for segment in piece.segments])
+
+    def verify(self, range_no: int) -> None:
+        """Nothing while the range's files stand as surveyed, by size and time of change; else the rows themselves are
+        compared. Raises ChangedError naming the file and the rows, InputError when the file cannot be read."""
+        piece = self._survey.ranges[range_no]
+        touched = [segment.file for segment in piece.segments if not unchanged(self._survey.files[segment.file])]
+        if touched and self._source.hash(piece) != piece.hash:
+            names = labels([file.path for file in self._survey.files])
+            raise ChangedError(
+                f"{', '.join(names[file] for file in touched)}: the rows {piece.first:,} to "
+                f"{piece.first + piece.rows - 1:,} are not the ones that this run was started with",
+                hint="put the file back as it was, or start anew with `--fresh`",
+            )
+
+
+def unchanged(file: File) -> bool:
+    """Whether the file has the size and time of change that it was surveyed with."""
+    try:
+        now = file.path.stat()
+    except OSError:
+        return False
+    return (now.st_size, now.st_mtime_ns) == (file.size, file.mtime_ns)
+
+
+def _without_columns(rows: int) -> Any:
+    # only a struct without fields carries a number of rows without a column
+    batch = pa.RecordBatch.from_struct_array(pa.array([{}] * rows, pa.struct([])))
+    return pa.Table.from_batches([batch])
