@@ -134,7 +134,7 @@ def record(settled: Settled, spec: ResultSpec) -> dict[str, Any]:
     line["finished_at"] = settled.finished_at
     line["error_kind"] = failure.kind.value if failure else None
     line["error"] = failure.message if failure else None
-    line["http_status"] = failure.status if failure else None
+    line["http_status"] = failure.status if failure else settled.attempts[-1].http_status
     line["attempts"] = [attempt_record(attempt) for attempt in settled.attempts]
     line["request_hash"] = settled.request.hash
     if spec.raw:

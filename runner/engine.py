@@ -1,8 +1,8 @@
 """Requests in, final rows out, as fast as the endpoint allows.
 
 Rule: expected failures are values; the engine only carries out what the rules return (`retry.next_step`,
-`halts.Watch`, `pace.Lane`). A worker is a row: it may sleep between attempts, but it holds a slot only while its request
-is on the wire. There are several times more workers than slots, so that sleeping rows leave no slot empty.
+`halts.Watch`, `pace.Lane`). A worker is a row: it may sleep between attempts, but it holds a slot only while its
+request is on the wire. There are several times more workers than slots, so that sleeping rows leave no slot empty.
 """
 
 from __future__ import annotations
