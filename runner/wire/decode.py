@@ -81,9 +81,9 @@ def _no_answer(reply: Reply, body: dict[str, Any], now: float) -> Failure:
     choices = mappings(body.get("choices"))
     if not choices:
         return failure(reply, body, now, "the reply has no choices")
-    word, outcome = ending(choices[0])
+    _, outcome = ending(choices[0])
     # OpenRouter puts the error into the choice; usage, which says that it was billed, stays in the body.
     said = {**body, "error": body.get("error") or choices[0].get("error")}
     if isinstance(outcome, Kind):
-        return failure(reply, said, now, f"the answer ended with finish_reason {word}", outcome)
+        return failure(reply, said, now, f"the answer ended with finish_reason {choices[0]['finish_reason']}", outcome)
     return failure(reply, said, now, "the reply has no text, no tool call and no known finish_reason")

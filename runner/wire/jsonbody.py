@@ -17,6 +17,7 @@ import orjson
 INT64_MAX: Final = 2**63 - 1
 INT64_MIN: Final = -(2**63)
 
+_EXACT: Final = 2**53  #: beyond, a float is no longer the integer that was sent; orjson makes one of 30 digits
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _INT64_DIGITS: Final = 20  #: with the sign; beyond, int() itself is slow, and refuses 4,300 digits
 
@@ -64,7 +65,7 @@ def string(value: Any) -> str | None:
 
 def integer(value: Any) -> int | None:
     """An integer within 64 bits, also one written 3.0; None for a boolean, a text, anything else."""
-    if type(value) is float and value.is_integer():
+    if type(value) is float and abs(value) <= _EXACT and value.is_integer():
         value = int(value)
     return value if type(value) is int and INT64_MIN <= value <= INT64_MAX else None
 
