@@ -146,7 +146,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(row=st.dictionaries(st.text(), JSON, max_size=5), ascii_only=st.booleans())
 def test_whatever_json_writes_is_read_back(row: dict[str, Any], ascii_only: bool) -> None:
     line = json.dumps(row, ensure_ascii=ascii_only).encode()

@@ -5,6 +5,7 @@ Rule: only b"\\n" ends a line. `str.splitlines` would also cut at U+2028, which 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,12 @@ def blocks(span: Span) -> Iterator[bytes]:
     last = b"".join(pieces)
     if last:
         yield last
+
+
+def whole(path: Path, label: str) -> Span:
+    """All of a file as it is now."""
+    with opened(path) as handle:
+        return Span(path, label, 0, os.fstat(handle.fileno()).st_size)
 
 
 def opened(path: Path) -> BinaryIO:

@@ -25,6 +25,7 @@ from runner.records import Row
 from runner.sources.catalog import File, Range, Segment, Survey, labels
 from runner.sources.lines import BLOCK_BYTES, opened, read
 from runner.sources.tiles import digest, hash_of
+from runner.sources.types import without_columns
 
 #: Rows that are Python objects at a time.
 _CHUNK_ROWS = 512
@@ -134,7 +135,10 @@ class ParquetSource:
 
     def _cut(self, segment: Segment, names: tuple[str, ...]) -> Iterator[Any]:
         for cut in cuts(self._ends[segment.file], segment.start, segment.end):
-            yield self._group(segment.file, cut.number, names).slice(cut.start, cut.stop - cut.start)
+            rows = cut.stop - cut.start
+            yield (
+                self._group(segment.file, cut.number, names).slice(cut.start, rows) if names else without_columns(rows)
+            )
 
     def _group(self, file: int, group: int, names: tuple[str, ...]) -> Any:
         key = (file, group, names)
@@ -198,6 +202,9 @@ def _fitted_column(table: Any, field: Any) -> Any:
 
 def _python_rows(table: Any) -> Iterator[dict[str, Any] | str]:
     """One dict a row, or why Python cannot hold it."""
+    if not table.num_columns:
+        yield from ({} for _ in range(table.num_rows))
+        return
     for start in range(0, table.num_rows, _CHUNK_ROWS):
         yield from _converted(table.slice(start, _CHUNK_ROWS))
 

@@ -15,6 +15,7 @@ from runner.records import Row
 from runner.sources.catalog import File, Range, Segment, Survey, labels
 from runner.sources.parquet import ParquetSource
 from runner.sources.text import TextSource
+from runner.sources.types import without_columns
 
 
 class Source(Protocol):
@@ -54,7 +55,7 @@ class Reader:
         piece = self._survey.ranges[range_no]
         schema = pa.schema([self._survey.schema.field(name) for name in columns])
         if not columns:
-            return _without_columns(piece.rows)
+            return without_columns(piece.rows)
         return pa.concat_tables([self._source.table(segment, schema) for segment in piece.segments])
 
     def verify(self, range_no: int) -> None:
@@ -78,9 +79,3 @@ def unchanged(file: File) -> bool:
     except OSError:
         return False
     return (now.st_size, now.st_mtime_ns) == (file.size, file.mtime_ns)
-
-
-def _without_columns(rows: int) -> Any:
-    # only a struct without fields carries a number of rows without a column
-    batch = pa.RecordBatch.from_struct_array(pa.array([{}] * rows, pa.struct([])))
-    return pa.Table.from_batches([batch])

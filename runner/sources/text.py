@@ -15,7 +15,7 @@ from runner.errors import ChangedError
 from runner.records import Row
 from runner.sources import delimited, jsonl
 from runner.sources.catalog import Range, Segment, Survey, labels
-from runner.sources.lines import Record, Span
+from runner.sources.lines import Record, Span, whole
 from runner.sources.tiles import Tiler
 from runner.sources.types import array
 
@@ -44,12 +44,20 @@ class TextSource:
 
     def hash(self, piece: Range) -> str:
         """The hash of the rows that lie where the range's rows lay."""
-        tiler = Tiler(piece.rows, [file.columns if file.format == "csv" else () for file in self._files])
+        headers = {segment.file: self._header_now(segment.file) for segment in piece.segments}
+        tiler = Tiler(piece.rows, [headers.get(number, ()) for number in range(len(self._files))])
         for segment in piece.segments:
             for record, _ in self._records(segment):
                 tiler.add(segment.file, record)
         (now,) = tiler.ranges(piece.rows)
         return now.hash
+
+    def _header_now(self, number: int) -> tuple[str, ...]:
+        """A renamed column changes what the rows say, though none of their bytes."""
+        file = self._files[number]
+        if file.format != "csv":
+            return ()
+        return delimited.header(whole(file.path, self._labels[number])).header
 
     def _records(self, segment: Segment) -> Iterator[tuple[Record, int]]:
         """Exactly `segment.rows` records with their ordinals. Raises ChangedError when there are fewer."""

@@ -138,6 +138,11 @@ def array(values: Sequence[Any], field: Any) -> Any:
     return pa.array(clean, field.type)
 
 
+def without_columns(rows: int) -> Any:
+    """A pa.Table of rows alone. Only a struct without fields carries their number; slicing such a table loses it."""
+    return pa.Table.from_batches([pa.RecordBatch.from_struct_array(pa.array([{}] * rows, pa.struct([])))])
+
+
 def json_text(value: Any) -> str:
     """Compact JSON of any parsed value, a string with its quotes; lone surrogates become U+FFFD."""
     try:
