@@ -158,6 +158,28 @@ def _run_root(target: Path) -> Path:
     return load(Asked(target)).run_root
 
 
+def _simulator_options(command: Any) -> Any:
+    """One click option for each field of SimulatorOptions."""
+    from dataclasses import fields
+
+    from runner.simulator import SimulatorOptions
+
+    for known in reversed(fields(SimulatorOptions)):
+        flag, kind = "--" + known.name.replace("_", "-"), known.metadata["type"]
+        shape = {"is_flag": True} if kind is bool else {"type": kind, "default": known.default, "show_default": True}
+        command = click.option(flag, known.name, help=known.metadata["help"], **shape)(command)
+    return command
+
+
+@commands.command()
+@_simulator_options
+def simulate(**given: Any) -> None:
+    """Serve the simulator: an OpenAI-compatible endpoint on this machine that makes its answers up."""
+    from runner.simulator import SimulatorOptions, serve
+
+    serve(SimulatorOptions(**given), lambda base_url: click.echo(base_url))
+
+
 @commands.command()
 def schema() -> None:
     """Print the JSON Schema of the job file, for editors."""

@@ -134,12 +134,18 @@ def record(settled: Settled, spec: ResultSpec) -> dict[str, Any]:
     line["finished_at"] = settled.finished_at
     line["error_kind"] = failure.kind.value if failure else None
     line["error"] = failure.message if failure else None
-    line["http_status"] = failure.status if failure else settled.attempts[-1].http_status
+    line["http_status"] = _http_status(settled, failure)
     line["attempts"] = [attempt_record(attempt) for attempt in settled.attempts]
     line["request_hash"] = settled.request.hash
     if spec.raw:
         line["raw"] = answer.raw
     return line
+
+
+def _http_status(settled: Settled, failure: Failure | None) -> int | None:
+    if failure or not settled.attempts:
+        return failure.status if failure else None
+    return settled.attempts[-1].http_status
 
 
 def attempt_record(attempt: Attempt) -> dict[str, Any]:
