@@ -158,26 +158,29 @@ def _run_root(target: Path) -> Path:
     return load(Asked(target)).run_root
 
 
-def _simulator_options(command: Any) -> Any:
-    """One click option for each field of SimulatorOptions."""
-    from dataclasses import fields
+class _Simulate(click.Command):
+    """Its options are the fields of SimulatorOptions, looked up when they are needed."""
 
-    from runner.simulator import SimulatorOptions
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        from dataclasses import fields
 
-    for known in reversed(fields(SimulatorOptions)):
-        flag, kind = "--" + known.name.replace("_", "-"), known.metadata["type"]
-        shape = {"is_flag": True} if kind is bool else {"type": kind, "default": known.default, "show_default": True}
-        command = click.option(flag, known.name, help=known.metadata["help"], **shape)(command)
-    return command
+        from runner.simulator import SimulatorOptions
+
+        options: list[click.Parameter] = []
+        for known in fields(SimulatorOptions):
+            kind, flag = known.metadata["type"], "--" + known.name.replace("_", "-")
+            shape = {"is_flag": True} if kind is bool else {"type": kind, "default": known.default}
+            options.append(click.Option([flag, known.name], help=known.metadata["help"], show_default=True, **shape))
+        self.params = options
+        return super().get_params(ctx)
 
 
-@commands.command()
-@_simulator_options
+@commands.command(cls=_Simulate)
 def simulate(**given: Any) -> None:
     """Serve the simulator: an OpenAI-compatible endpoint on this machine that makes its answers up."""
     from runner.simulator import SimulatorOptions, serve
 
-    serve(SimulatorOptions(**given), lambda base_url: click.echo(base_url))
+    serve(SimulatorOptions(**given), click.echo)
 
 
 @commands.command()
