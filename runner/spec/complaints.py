@@ -51,9 +51,9 @@ SENTENCES: dict[str, Callable[[Details], str]] = {
     "model_type": _sort("a mapping"),
     "dict_type": _sort("a mapping"),
     "tuple_type": _sort("a list"),
-    "greater_than": lambda error: f"must be more than {error['ctx']['gt']}",
-    "greater_than_equal": lambda error: f"must be at least {error['ctx']['ge']}",
-    "less_than_equal": lambda error: f"must be at most {error['ctx']['le']}",
+    "greater_than": lambda error: f"must be more than {error['ctx']['gt']:g}",
+    "greater_than_equal": lambda error: f"must be at least {error['ctx']['ge']:,}",
+    "less_than_equal": lambda error: f"must be at most {error['ctx']['le']:,}",
 }
 
 

@@ -20,7 +20,7 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 OURS = ("accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding")
 KEY_NAME = re.compile(r"(?i)(api|secret|access)?[-_]?(key|token|secret)|authorization|bearer|password")
 SECRET_HEADER = re.compile(r"(?i).*(api[-_]?key|authorization|bearer|cookie|password|secret|token)|(.*[-_])?key$")
-SECRET_VALUE = re.compile(r"(?i)\s*(bearer|basic)\s|.*\b(sk|pk|rk|gsk|xai|key)[-_][A-Za-z0-9_-]{6,}")
+SECRET_VALUE = re.compile(r"(?i)\s*(bearer|basic)\s|.*\b(sk|gsk|xai)[-_][a-z0-9_-]{6,}|.*\bAIza")
 OWN_RULES = ("api_key_env", "api_key_file", "base_url", "headers")  #: keys whose own rule says more
 NO_KEYS = "a key is never written into a job file; put it into an environment variable and name that in api_key_env"
 NOT_IN_HEADERS = (
@@ -51,6 +51,8 @@ def base_url(value: str) -> str:
 def _objection(value: str) -> str | None:
     if not value.isascii() or not value.isprintable() or " " in value:
         return "must be a URL without spaces or special characters"
+    if _looks_secret(value):
+        return NO_KEYS
     host, port, parts = _authority(value)
     if parts.scheme not in ("http", "https") or not host or port == 0:
         return "must be http://… or https://… with a host"
@@ -85,6 +87,8 @@ def mistakes(endpoint: Any) -> Iterator[tuple[Path, str]]:
     for name, value in endpoint.items():
         if KEY_NAME.fullmatch(name) or (name not in OWN_RULES and _looks_secret(value)):
             yield ("endpoint", name), NO_KEYS
+    if _looks_secret(endpoint.get("api_key_file")):
+        yield ("endpoint", "api_key_file"), NO_KEYS
     if endpoint.get("api_key_env") is not None and endpoint.get("api_key_file") is not None:
         yield ("endpoint", "api_key_file"), "give either api_key_env or api_key_file"
     if isinstance(headers := endpoint.get("headers"), Mapping):

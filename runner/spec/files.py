@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
-from runner.spec.positions import Mistake, Node, Place, find
+from runner.spec.positions import Mistake, Node, Place, find, halved
 from runner.spec.read import NotYamlError, read
 
 ReadFile = Callable[[str], str]
@@ -51,7 +51,7 @@ def _json_from(text: str, path: str, line: int) -> Any:
         raise _BadFileError(f"{path}:{line + error.lineno - 1}: not JSON: {error.msg}") from None
     except (ValueError, RecursionError):
         raise _BadFileError(f"{path}:{line}: not JSON: a number too large, or nested too deeply") from None
-    if _broken(value):
+    if halved(json.dumps(value, ensure_ascii=False)):
         raise _BadFileError(f"{path}:{line}: holds half a character (a lone surrogate escape)")
     return value
 
@@ -61,10 +61,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(text)
     return number
-
-
-def _broken(value: Any) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in json.dumps(value, ensure_ascii=False))
 
 
 def _jsonl(text: str, path: str) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from runner.spec import body
 from runner.spec.model import SECTIONS, JobSpec, PriceSpec, keys_of
-from runner.spec.positions import Mistake, Node, Part, Path, Place, dotted, splits
+from runner.spec.positions import Mistake, Node, Part, Path, Place, dotted, halved, splits
 from runner.spec.read import NotYamlError, read
 from runner.spec.words import guess
 
@@ -33,7 +33,9 @@ def apply(tree: Node, overrides: Sequence[str]) -> tuple[Node, list[Mistake]]:
     for override in overrides:
         path, mark, text = override.partition("=")
         place = Place.override(path) if mark else replace(Place.override(""), text="--set")
-        objection = _objection(tree, path) if mark else "write it as dotted.path=value"
+        # What the shell hands over as bytes that are no UTF-8 arrives as halves of characters.
+        writable = mark and not halved(override)
+        objection = _objection(tree, path) if writable else "write it as dotted.path=value, in UTF-8"
         value, problem = (None, objection) if objection else _value(text, place)
         if value is None:
             mistakes.append(Mistake(place, (), problem or ""))

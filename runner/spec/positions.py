@@ -44,7 +44,9 @@ class Mistake:
     sentence: str
 
     def __str__(self) -> str:
-        return ": ".join(filter(None, (str(self.place), dotted(self.path), self.sentence)))
+        line = ": ".join(filter(None, (str(self.place), dotted(self.path), self.sentence)))
+        # A key may hold line breaks, and every mistake is one line.
+        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,11 @@ def splits(node: Node, path: str) -> Iterator[tuple[Part, str]]:
     head, _, rest = path.partition(".")
     index = isinstance(node.value, list) and head.isascii() and head.isdigit() and len(head) < 10
     yield (int(head) if index else head), rest
+
+
+def halved(text: str) -> bool:
+    """Whether a text holds half a character (a lone surrogate), which no UTF-8 file or request can."""
+    return not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def dotted(path: Sequence[Part]) -> str:

@@ -25,7 +25,7 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from runner.spec.positions import Mistake, Node, Path, Place
+from runner.spec.positions import Mistake, Node, Path, Place, halved
 
 Event = Any  # ruamel's classes name their attributes in slots only, which no type checker sees
 MAX_DEPTH = 60  #: JSON Schemas nest to about 20; Python's own stack ends near 300 of our levels
@@ -167,7 +167,7 @@ class _Reader:
         node = self._anchors.get(event.anchor, None)
         if node is None:
             problem = "stands for itself" if event.anchor in self._anchors else "was never defined with `&`"
-            raise NotYamlError(self._at(event), f"the alias `*{event.anchor}` {problem}")
+            raise NotYamlError(self._at(event), f"this alias (`*…`) {problem}")
         self._aliased += _size(node)
         if self._aliased > MAX_ALIASED:
             raise NotYamlError(self._at(event), f"aliases stand for more than {MAX_ALIASED:,} values")
@@ -187,7 +187,7 @@ class _Reader:
 
     def _text(self, event: Event, path: Path) -> str:
         text: str = event.value
-        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        if halved(text):
             self._say(event, path, "holds half a character (a lone surrogate escape)")
             return ""
         return text

@@ -17,7 +17,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    PlainValidator,
     StrictFloat,
     StrictInt,
     StrictStr,
@@ -68,7 +67,7 @@ def _filled(value: Any) -> Any:
 
 def _number(value: Any) -> Any:
     """YAML's number as pydantic's Decimal takes it; a float by its shortest text, so 0.4 is 0.4."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise said(must_be("a number", value))
     return str(value)
 
@@ -135,11 +134,13 @@ Factor = Annotated[
     WithJsonSchema({"type": "number", "exclusiveMinimum": 0}),
 ]
 AutoOrWhole = Annotated[
-    Literal["auto"] | int, PlainValidator(_auto_or_whole), _schema({"const": "auto"}, {"type": "integer", "minimum": 1})
+    Literal["auto"] | int,
+    BeforeValidator(_auto_or_whole),
+    _schema({"const": "auto"}, {"type": "integer", "minimum": 1}),
 ]
 Columns = Annotated[
     Literal["all", "none"] | tuple[str, ...],
-    PlainValidator(_columns),
+    BeforeValidator(_columns),
     _schema({"enum": ["all", "none"]}, {"type": "array", "items": {"type": "string"}}),
 ]
 Paths = Annotated[
@@ -152,6 +153,6 @@ Paths = Annotated[
 
 HeaderValue = Annotated[
     str | EnvRef,
-    PlainValidator(_header),
+    BeforeValidator(_header),
     _schema({"type": "string"}, {"type": "object", "properties": {"env": {"type": "string"}}, "required": ["env"]}),
 ]
