@@ -22,12 +22,12 @@ _MASK: Final = "***"
 #: Keys known by their first letters; "Bearer" and what follows; any JSON Web Token.
 _KNOWN_KEY: Final = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|gsk|csk|xai|hf|r8|nvapi|fw|pplx|tgp)[-_][\w.*-]{2,}|AIza[\w-]{6,}|eyJ[\w-]+\.[\w.-]+)",
-    re.IGNORECASE,
 )
 _BEARER: Final = re.compile(r"\b(bearer[\s:=\"'`]+)(?!(?:token|auth\w*|key|is|was)\b)[^\s\"'`,;)]+", re.IGNORECASE)
+_KEY_WORDS: Final = ("key", "token", "secret", "令牌", "密钥")
 #: A long word after "key" or "token": 20 letters, or 10 with a digit or an asterisk among them.
 _AFTER_KEY: Final = re.compile(
-    r"((?:key|token|secret|令牌|密钥)s?"
+    rf"((?:{'|'.join(_KEY_WORDS)})s?"
     r"(?:\s+(?:provided|given|received|used|named|value|header|is|was|of|not|found|invalid))*[\s:=\"'`()<\[：]*)"
     r"(?<![\w/.-])(?=[\w.+*=-]*[\d*]|[\w+=-]{20})[\w+*=-][\w.+*=-]{9,}",
     re.IGNORECASE,
@@ -36,13 +36,17 @@ _AFTER_KEY: Final = re.compile(
 
 def one_line(text: str) -> str:
     """`text` as one line of at most 500 characters, secrets masked; empty when it says nothing."""
-    line = _BLANK.sub(" ", _ANSI.sub("", utf8(text[:_READ_CHARS]))).strip()
-    line = masked(line)
+    text = utf8(text[:_READ_CHARS])
+    line = masked(_BLANK.sub(" ", _ANSI.sub("", text) if "\x1b" in text else text).strip())
     return line if len(line) <= MESSAGE_CHARS else line[: MESSAGE_CHARS - 1].rstrip() + "…"
 
 
 def masked(line: str) -> str:
     """`line` with all that looks like a key replaced by asterisks."""
     line = _KNOWN_KEY.sub(_MASK, line)
-    line = _BEARER.sub(rf"\1{_MASK}", line)
-    return _AFTER_KEY.sub(rf"\1{_MASK}", line)
+    lower = line.lower()  # most messages name no key: a plain look first spares them the patterns
+    if "bearer" in lower:
+        line = _BEARER.sub(rf"\1{_MASK}", line)
+    if any(word in lower for word in _KEY_WORDS):
+        line = _AFTER_KEY.sub(rf"\1{_MASK}", line)
+    return line

@@ -1,8 +1,8 @@
 """What a status and a code mean together: the table behind the kinds of failure.
 
 Rule: SIGNALS is read from the top and the first match wins, so what is narrow stands above what is broad. Strategy: a
-row names statuses and, where those do not decide, the codes (`words`, lower case) or what the message `says`. A new
-provider's word is a new word in a row.
+row names statuses and, where those do not decide, the codes (`words`) or what the message `says`, all in lower case.
+A new provider's word is a new word in a row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _says(*patterns: str) -> re.Pattern[str]:
-    return re.compile("|".join(patterns), re.IGNORECASE)
+    return re.compile("|".join(patterns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ class Signal:
     words: frozenset[str] = field(default_factory=frozenset)
     says: re.Pattern[str] | None = None
 
-    def match(self, status: int, said: Said) -> bool:
+    def match(self, status: int, words: frozenset[str], message: str) -> bool:
         if status not in self.statuses:
             return False
         if not self.words and self.says is None:
             return True
-        return bool(self.words & said.words) or (self.says is not None and self.says.search(said.message) is not None)
+        return not self.words.isdisjoint(words) or (self.says is not None and self.says.search(message) is not None)
 
 
 HAS_RETRY_AFTER: Final = "has-retry-after"  #: a word that errors.py adds when such a header came
@@ -121,7 +121,8 @@ SIGNALS: Final = (
 
 def kind_of(status: int, said: Said, otherwise: Kind) -> Kind:
     """The kind of the first signal that matches, else `otherwise`."""
+    message = said.message.lower()
     for signal in SIGNALS:
-        if signal.match(status, said):
+        if signal.match(status, said.words, message):
             return signal.kind
     return otherwise
