@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import io
+import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -135,8 +136,8 @@ class Transport:
 
     async def send(self, body: bytes) -> Reply | Failure:
         """POST `body` to /chat/completions. Cancelling closes the connection."""
-        now = self._loop.time()
-        exchange = _Exchange(now, now + self._limits.attempt_s)
+        # Two clocks: a latency deserves better than the whole milliseconds that uvloop's own clock counts.
+        exchange = _Exchange(time.monotonic(), self._loop.time() + self._limits.attempt_s)
         try:
             async with asyncio.timeout_at(exchange.deadline) as timer:
                 return await self._talk(body, exchange, timer)
@@ -180,7 +181,7 @@ class Transport:
             return _known(Failure(Kind.BAD_REPLY, one_line(content), billed=Billed.MAYBE), exchange)
         if status >= 300:  # servers like to quote the key that they refuse
             content = self._blacked_out(content)
-        return Reply(status, exchange.headers, content, self._loop.time() - exchange.started)
+        return Reply(status, exchange.headers, content, time.monotonic() - exchange.started)
 
     def _blacked_out(self, body: bytes) -> bytes:
         body = black_out(body, self._endpoint.hidden)

@@ -129,10 +129,9 @@ def _why(error: BaseException) -> str:
         return f"status {error.status}"
     if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
         return _QUOTE.sub("", error.message.removeprefix("Bad status line:")).strip()
-    system = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        system = error.certificate_error
-    return _system_words(system)
+        return _system_words(error.certificate_error)
+    return _system_words(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error)
 
 
 def _system_words(error: BaseException) -> str:

@@ -1,0 +1,76 @@
+"""The table of faults is complete over the exceptions of aiohttp and httpx."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import aiohttp
+import aiohttp.http_exceptions
+import httpx
+import httpx_aiohttp.transport
+import pytest
+
+from runner.records import Billed
+from runner.transport.faults import FAULTS, FOREIGN, one_line, row_of
+
+#: aiohttp's classes that no plain POST without redirects can raise; what is new in the library must be put somewhere.
+NEVER = {
+    "RedirectClientError",  # redirects are never followed
+    "UploadAbortedError",  # set on an UploadTracker only
+    "ClientError",  # the root
+}
+
+
+def _tree(root: type[BaseException]) -> Iterator[type[BaseException]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+@pytest.mark.parametrize("kind", sorted(set(_tree(aiohttp.ClientError)), key=str))
+def test_every_exception_of_aiohttp_has_a_row(kind: type[BaseException]) -> None:
+    nearest = next(ancestor for ancestor in kind.__mro__ if ancestor in FAULTS)
+    if kind.__module__.startswith("aiohttp.") and kind.__name__ not in NEVER:
+        assert nearest is not aiohttp.ClientError
+    assert issubclass(kind, FOREIGN)
+
+
+@pytest.mark.parametrize("kind", sorted(set(_tree(aiohttp.http_exceptions.HttpProcessingError)), key=str))
+def test_every_exception_of_the_parser_has_a_row(kind: type[BaseException]) -> None:
+    fault = row_of(kind)
+    assert fault is not None
+    assert fault.billed is Billed.MAYBE
+    assert issubclass(kind, FOREIGN)
+
+
+def test_every_exception_that_httpx_aiohttp_raises_is_taken() -> None:
+    for theirs, shown in httpx_aiohttp.transport.AIOHTTP_EXC_MAP.items():
+        assert issubclass(shown, FOREIGN)
+        assert row_of(theirs) is not None
+    for kind in _tree(httpx.TransportError):
+        assert row_of(kind) is not None
+
+
+def test_no_bill_is_claimed_only_where_the_request_cannot_have_arrived() -> None:
+    free = {kind.__name__ for kind, fault in FAULTS.items() if fault.billed is Billed.NO}
+    assert free == {
+        "ClientConnectorError",
+        "ClientConnectorDNSError",
+        "ClientConnectorCertificateError",
+        "ClientSSLError",
+        "ServerFingerprintMismatch",
+        "ClientProxyConnectionError",
+        "ClientHttpProxyError",
+        "ConnectionTimeoutError",
+        "ClientConnectionResetError",
+        "InvalidURL",
+        "NonHttpUrlClientError",
+    }
+    assert all(fault.billed is Billed.NO for fault in FAULTS.values() if fault.unreachable)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("a\nb\r\n c", "a b c"), ("a\x00\x1b[1mb", "a [1mb"), ("x" * 600, "x" * 500), ("é", "é")]
+)
+def test_messages_are_one_line(text: str, line: str) -> None:
+    assert one_line(text) == line
