@@ -18,6 +18,8 @@ def main(words: list[str]) -> int:
     except RunnerError as error:
         print(f"error: {error}" + (f"\n\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:  # uvicorn has closed its connections and hands the signal on
+        return 130
     return 0
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -163,13 +163,18 @@ def application(options: SimulatorOptions) -> Starlette:
         Route(MODELS, simulator.models, methods=["GET"]),
         Route(STATS, simulator.report, methods=["GET"]),
     ]
-    return Starlette(routes=routes, exception_handlers={404: _lost, 405: _lost})
+    return Starlette(routes=routes, exception_handlers={404: _lost, 405: _lost, ClientDisconnect: _left})
 
 
 async def _lost(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == 405:
         return _refuse(refusals.not_allowed(request.method))
     return _refuse(refusals.not_found(request.method, request.url.path))
+
+
+async def _left(_: Request, error: Exception) -> Response:
+    """A client that was killed while it sent its request: nobody reads this."""
+    return Response(status_code=GONE)
 
 
 def _parsed(raw: bytes) -> Any:

@@ -8,6 +8,7 @@ bounded: beyond `DEEP` levels optional containers are left out, and of several b
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -16,7 +17,6 @@ from random import Random
 from typing import Any
 
 import jsonschema_rs
-import orjson
 
 from runner.simulator.merging import merged, resolved
 from runner.simulator.pattern import compile_pattern
@@ -37,7 +37,7 @@ def value_of(schema: Any, rng: Random) -> Any:
 
     Raises ValueError when `schema` is not a JSON Schema.
     """
-    check = _validator(orjson.dumps(schema))
+    check = _validator(json.dumps(schema))
     value = None
     for _ in range(REDRAWS):
         value = _Draw(schema, rng).value(schema, 0)
@@ -47,8 +47,8 @@ def value_of(schema: Any, rng: Random) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _validator(schema: bytes) -> Any:
-    return jsonschema_rs.validator_for(orjson.loads(schema), validate_formats=True, retriever=_no_network)
+def _validator(schema: str) -> Any:
+    return jsonschema_rs.validator_for(json.loads(schema), validate_formats=True, retriever=_no_network)
 
 
 def _no_network(uri: str) -> Any:

@@ -1,6 +1,6 @@
 """The simulator as a process: a listening socket, uvicorn on it, and an end that comes with the parent's.
 
-Strategy: the socket listens before anybody is told its port, so the first connection cannot come too early. A child's
+Strategy: its address is told when it accepts connections and obeys signals, so neither can come too early. A child's
 stdin is a pipe that only its parent can write to: when the parent ends, however it dies, the pipe ends too.
 """
 
@@ -32,7 +32,7 @@ def serve(options: SimulatorOptions, announce: Callable[[str], None], *, with_pa
     listener = _listening(options.host, options.port)
     if with_parent:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    announce(f"http://{options.host}:{listener.getsockname()[1]}/v1")
+    base_url = f"http://{options.host}:{listener.getsockname()[1]}/v1"
     config = uvicorn.Config(
         app,
         http=_Connection,
@@ -41,11 +41,23 @@ def serve(options: SimulatorOptions, announce: Callable[[str], None], *, with_pa
         log_config=None,
         log_level="error",
         access_log=False,
+        proxy_headers=False,
+        server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=75,  # nginx's
         timeout_graceful_shutdown=1,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, lambda: announce(base_url)).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._tell()
 
 
 class _Connection(AutoHTTPProtocol):  # type: ignore[valid-type, misc]  # uvicorn picks httptools or h11 at import
