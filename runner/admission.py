@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from runner.pace import Lane, Slots
@@ -33,10 +34,11 @@ class Admission:
     def __init__(self, slots: Slots, clock: Callable[[], float], tasks: TaskGroup) -> None:
         self.slots = slots
         self._clock = clock
-        self._tasks = tasks
         self._queues: dict[int, tuple[Lane, deque[_Ticket]]] = {}
-        self._timer_at = float("inf")
+        self._alarm_at = float("inf")
+        self._sooner = anyio.Event()
         self._closed = False
+        tasks.start_soon(self._alarm)
 
     @property
     def waiting(self) -> int:
@@ -93,13 +95,20 @@ class Admission:
             ticket.called.set()
 
     def _wake_at(self, moment: float) -> None:
-        if moment < self._timer_at - 1e-3:
-            self._timer_at = moment
-            self._tasks.start_soon(self._wake, moment)
+        if moment < self._alarm_at:
+            self._alarm_at = moment
+            self._sooner.set()
 
-    async def _wake(self, moment: float) -> None:
-        # A hair late rather than early: an early wake-up would find the gate still closed and only come back.
-        await anyio.sleep(max(0.0, moment - self._clock()) + 1e-3)
-        if moment <= self._timer_at:
-            self._timer_at = float("inf")
-        self.pump()
+    async def _alarm(self) -> None:
+        """The one timer: rings at the earliest moment at which a waiting row may go."""
+        while True:
+            self._sooner = anyio.Event()
+            wait_s = self._alarm_at - self._clock()
+            if wait_s > 0:
+                # A hair late rather than early: an early look would find the gate still closed and only come back.
+                with anyio.move_on_after(wait_s + 1e-3):
+                    await self._sooner.wait()
+                    continue
+            self._alarm_at = float("inf")
+            self.pump()
+            await anyio.lowlevel.checkpoint()

@@ -17,9 +17,9 @@ from runner.halts import duration
 from runner.prepare import Prepared
 from runner.pricing import cost, words
 from runner.records import Failure, Request, Row, Usage
-from runner.run import settings_of
 from runner.say import dollars
 from runner.wire.encode import output_cap
+from runner.wiring import settings_of
 
 SAMPLE_RANGES = 32
 SAMPLE_ROWS = 16  #: of each sampled range

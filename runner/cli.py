@@ -20,8 +20,8 @@ from runner.errors import RunnerError, UsageError
 from runner.say import Say
 
 if TYPE_CHECKING:
+    from runner.ending import Ending
     from runner.prepare import Asked, Prepared
-    from runner.run import Ending
 
 #: Options of the contract whose machinery does not exist yet, refused in words.
 NOT_BUILT = {

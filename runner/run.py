@@ -1,50 +1,40 @@
 """A run from its start to its end: open or go on, drive, finish.
 
-Rule: what is refused is refused before anything is sent or written; what was sent is never forgotten. The exit code is
-decided here and nowhere else.
+Rule: what is refused is refused before anything is sent or written; what was sent is never forgotten.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-import random
-import shlex
-import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import anyio
 
-from runner.credentials import Key, resolve_headers
 from runner.drive import Session, drive
-from runner.engine import LocalEngine, Settings, Wiring, iso_now
-from runner.errors import HeldError, RunDirectoryError, RunnerError, UsageError
-from runner.halts import Terms
+from runner.ending import Ending, command_again, exit_code, share
+from runner.engine import iso_now
+from runner.errors import HeldError, RunDirectoryError, RunnerError
 from runner.keep import Keeper
 from runner.lock import Lock, is_held
 from runner.parts import Range, totals_to_json, write_empty
 from runner.prepare import Asked, Loaded, Prepared, identity, input_identity, load, prepare, same_input, take_survey
-from runner.pricing import cost, words
+from runner.pricing import words
 from runner.progress import survey_bar
-from runner.records import Completion, Outcome, Reply, Request, Tally
+from runner.records import Tally
 from runner.recovery import Standing, ranges_of, recover
-from runner.retry import Policy
 from runner.say import Say
 from runner.spec import JobSpec
 from runner.store import FORMAT, RunDirectory, move_aside, refuse_changes
-from runner.transport import Endpoint, Transport, TransportLimits
-from runner.wire.decode import decode
+from runner.transport import Endpoint, Transport
 from runner.wire.encode import HASH_RECIPE
-
-#: What `concurrency: auto` means until it learns.
-AUTO_CONCURRENCY = 32
+from runner.wiring import endpoint_of, engine_of, key_of, transport_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,39 +46,6 @@ class RunOptions:
     max_failures: str | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     signals: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a run ended. `signal`: None when nobody interrupted it."""
-
-    root: Path
-    rows: int
-    totals: Tally
-    exit_code: int
-    command: str
-    error: RunnerError | None = None
-    signal: int | None = None
-    examples: Mapping[str, tuple[int, str]] = field(default_factory=dict)
-
-    @property
-    def finished(self) -> bool:
-        return self.totals.settled == self.rows and self.error is None
-
-    def to_json(self) -> dict[str, Any]:
-        """The last line of `--json`."""
-        reason = "finished" if self.finished else "interrupted" if self.signal else "stopped"
-        return {
-            "exit_code": self.exit_code,
-            "reason": reason,
-            "error": self.error.message if self.error else None,
-            "hint": self.error.hint if self.error else None,
-            "run": str(self.root),
-            "results": str(self.root / "results"),
-            "rows": self.rows,
-            "totals": totals_to_json(self.totals),
-            "next": None if self.finished else self.command,
-        }
 
 
 def run(asked: Asked, options: RunOptions, say: Say) -> Ending:
@@ -239,10 +196,10 @@ def _work(run: _Run, keeper: Keeper) -> tuple[RunnerError | None, int | None]:
     """Send what is left. What stopped it, if anything did: an error, a signal."""
     if len(run.standing.sealed) == len(run.ranges):
         return None, None
-    with ExitStack() as stack:
-        key = None if run.simulated else key_of(run.prepared.loaded, run.options.environ)
-        transport = _transport(run, key, stack)
-        engine = _engine(run, keeper, transport, key)
+    key = None if run.simulated else key_of(run.prepared.loaded, run.options.environ)
+    with _endpoint(run) as endpoint:
+        transport = transport_of(run.prepared, endpoint, key)
+        engine = engine_of(run.prepared, keeper, transport, key)
         most = share(run.options.max_failures, run.prepared.survey.rows)
         session = Session(
             run.prepared, run.directory, run.ranges, run.standing, keeper, engine, run.say, max_failures=most
@@ -252,6 +209,19 @@ def _work(run: _Run, keeper: Keeper) -> tuple[RunnerError | None, int | None]:
         except BaseExceptionGroup as group:
             raise _first(group) from None
         return session.stop.reason, session.stop.signal
+
+
+@contextmanager
+def _endpoint(run: _Run) -> Iterator[Endpoint]:
+    """The job's endpoint, or a simulator that lives as long as this is open."""
+    if not run.simulated:
+        yield endpoint_of(run.prepared.loaded, run.options.environ)
+        return
+    from runner.simulator import Child, SimulatorOptions
+
+    with Child(SimulatorOptions(no_auth=True)) as child:
+        run.say.line(f"simulated: answers are made up by a server on this machine ({child.base_url})")
+        yield Endpoint(child.base_url)
 
 
 async def _drive_connected(session: Session, transport: Transport, signals: bool) -> None:
@@ -281,82 +251,6 @@ def _loop() -> dict[str, Any]:
     return {"use_uvloop": True}
 
 
-def _transport(run: _Run, key: Key | None, stack: ExitStack) -> Transport:
-    times = run.job.timeouts
-    limits = TransportLimits(times.connect_s, times.attempt_s, times.stall_s)
-    if run.simulated:
-        from runner.simulator import Child, SimulatorOptions
-
-        child = stack.enter_context(Child(SimulatorOptions(no_auth=True)))
-        run.say.line(f"simulated: answers are made up by a server on this machine ({child.base_url})")
-        return Transport(Endpoint(child.base_url), None, limits)
-    given = run.job.endpoint
-    headers = resolve_headers(given.headers, run.options.environ)
-    return Transport(Endpoint(given.base_url, headers.values), key, limits)
-
-
-def key_of(loaded: Loaded, environ: Mapping[str, str]) -> Key | None:
-    given = loaded.job.endpoint
-    if given.api_key_file:
-        return Key.from_file(loaded.base / Path(given.api_key_file).expanduser())
-    return Key.from_env(given.api_key_env, environ) if given.api_key_env else None
-
-
-def _engine(run: _Run, keeper: Keeper, transport: Transport, key: Key | None) -> LocalEngine:
-    prices = run.prepared.prices
-
-    def rekey() -> bool:
-        changed = key is not None and key.reload()
-        if changed:
-            transport.rekey()
-        return changed
-
-    wiring = Wiring(
-        send=transport.send,
-        judge=judge_of(run.prepared),
-        cost=lambda model, usage: cost(usage, prices.of(model)),
-        sent=keeper.sent,
-        rekey=rekey,
-        luck=random.random,
-        price_source=prices.source,
-        clock=time.monotonic,  # the loop's own clock counts whole milliseconds under uvloop
-    )
-    return LocalEngine(wiring, settings_of(run.prepared))
-
-
-def judge_of(prepared: Prepared) -> Callable[[Reply, Request], Outcome]:
-    """Decode a reply, and hold its answer against the schema."""
-    output, keep_raw = prepared.output, prepared.job.output.keep_raw
-
-    def judge(reply: Reply, request: Request) -> Outcome:
-        outcome = decode(reply, choices=request.choices, now=time.time(), keep_raw=keep_raw)
-        return output.check(outcome) if output and isinstance(outcome, Completion) else outcome
-
-    return judge
-
-
-def settings_of(prepared: Prepared) -> Settings:
-    job = prepared.job
-    asked = job.limits.concurrency
-    concurrency = AUTO_CONCURRENCY if asked == "auto" else int(asked)
-    return Settings(
-        concurrency=min(concurrency, job.limits.max_concurrency),
-        requests_per_minute=job.limits.requests_per_minute,
-        tokens_per_minute=job.limits.tokens_per_minute,
-        max_backoff_s=job.retry.max_backoff_s,
-        drain_s=job.timeouts.drain_s,
-        policy=Policy(job.retry.max_attempts, job.retry.max_backoff_s, job.timeouts.row_s),
-        terms=Terms(
-            max_wait_s=job.retry.max_wait_s,
-            outage_s=job.timeouts.outage_s,
-            auth_wait_s=job.timeouts.auth_wait_s,
-            model_is_template=prepared.prompt.model_is_template,
-            base_url=prepared.loaded.base_url,
-            key_name=f"the key of {job.endpoint.api_key_file or job.endpoint.api_key_env}",
-        ),
-    )
-
-
 def _finish(run: _Run, keeper: Keeper, error: RunnerError | None, signal: int | None) -> Ending:
     rows = run.prepared.survey.rows
     totals = keeper.books.total
@@ -367,20 +261,12 @@ def _finish(run: _Run, keeper: Keeper, error: RunnerError | None, signal: int | 
         root=run.directory.root,
         rows=rows,
         totals=totals,
-        exit_code=_exit_code(run.options, rows, totals, error, None if done else signal),
+        exit_code=exit_code((error, None if done else signal), totals.not_ok, share(run.options.allow_failed, rows)),
         command=command_again(run.prepared.loaded.asked),
         error=error,
         signal=None if done else signal,
         examples=keeper.books.examples,
     )
-
-
-def _exit_code(options: RunOptions, rows: int, totals: Tally, error: RunnerError | None, signal: int | None) -> int:
-    if error:
-        return error.exit_code
-    if signal:
-        return 128 + signal
-    return 0 if totals.not_ok <= (share(options.allow_failed, rows) or 0) else 1
 
 
 def _write_manifest(run: _Run, totals: Tally) -> None:
@@ -396,26 +282,3 @@ def _write_manifest(run: _Run, totals: Tally) -> None:
     members = {"format": FORMAT, "rows": run.prepared.survey.rows, "parts": parts, "totals": totals_to_json(totals)}
     if directory.read("manifest.json") is None:
         directory.write("manifest.json", members | {"finished_at": iso_now()})
-
-
-def share(text: str | None, rows: int) -> int | None:
-    """`5` or `2%` of the rows, as a number of rows. Raises UsageError."""
-    if text is None:
-        return None
-    number, percent = text.removesuffix("%"), text.endswith("%")
-    try:
-        value = float(number)
-    except ValueError:
-        value = -1.0
-    if value < 0 or (not percent and value != int(value)) or (percent and value > 100):
-        raise UsageError(f"`{text}` is neither a number of rows nor a share such as 2%")
-    return int(rows * value / 100) if percent else int(value)
-
-
-def command_again(asked: Asked) -> str:
-    """The command that goes on with this run."""
-    words = ["runner", "run", str(asked.job)]
-    words += ["--simulate"] if asked.simulate else []
-    words += ["-o", str(asked.output)] if asked.output else []
-    words += [word for text in asked.sets for word in ("--set", text)]
-    return shlex.join(words)

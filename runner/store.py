@@ -11,13 +11,12 @@ nothing else. Files are written whole and renamed into place.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from runner import files
 from runner.errors import ChangedError, RunDirectoryError
@@ -79,8 +78,8 @@ class RunDirectory:
         if data is None:
             return None
         try:
-            members = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
+            members = json.loads(data)
+        except ValueError as error:
             raise RunDirectoryError(
                 f"{self.root / name} is damaged: {error}", hint="restore it, or start afresh with --fresh"
             ) from error
@@ -89,8 +88,8 @@ class RunDirectory:
         return members
 
     def write(self, name: str, members: Mapping[str, Any], *, durable: bool = True) -> None:
-        data = orjson.dumps(members, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
-        files.write_file(self.root / name, data + b"\n", durable=durable)
+        # The standard library's json: a job may hold integers beyond 64 bit, which orjson refuses.
+        files.write_file(self.root / name, json.dumps(members, indent=1).encode() + b"\n", durable=durable)
 
     def read_run(self) -> dict[str, Any] | None:
         """run.json; raises RunDirectoryError when a later version of this program wrote it."""

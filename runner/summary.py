@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.run import Ending
+from runner.ending import Ending
 from runner.standing import money, outcomes
 
 

@@ -1,0 +1,83 @@
+"""How a run ended: for people, for scripts, for the shell.
+
+Rule: the exit code is decided here and nowhere else; `--json` says the same as the sentences.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner.errors import RunnerError, UsageError
+from runner.parts import totals_to_json
+from runner.prepare import Asked
+from runner.records import Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended. `signal`: None when nobody interrupted it."""
+
+    root: Path
+    rows: int
+    totals: Tally
+    exit_code: int
+    command: str
+    error: RunnerError | None = None
+    signal: int | None = None
+    examples: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        return self.totals.settled == self.rows and self.error is None
+
+    def to_json(self) -> dict[str, Any]:
+        """The last line of `--json`."""
+        reason = "finished" if self.finished else "interrupted" if self.signal else "stopped"
+        return {
+            "exit_code": self.exit_code,
+            "reason": reason,
+            "error": self.error.message if self.error else None,
+            "hint": self.error.hint if self.error else None,
+            "run": str(self.root),
+            "results": str(self.root / "results"),
+            "rows": self.rows,
+            "totals": totals_to_json(self.totals),
+            "next": None if self.finished else self.command,
+        }
+
+
+def exit_code(ended: tuple[RunnerError | None, int | None], not_ok: int, allowed: int | None) -> int:
+    """ended: (error, signal) that stopped the run, if any did; allowed: rows that may be not ok."""
+    error, signal = ended
+    if error:
+        return error.exit_code
+    if signal:
+        return 128 + signal
+    return 0 if not_ok <= (allowed or 0) else 1
+
+
+def share(text: str | None, rows: int) -> int | None:
+    """`5` or `2%` of the rows, as a number of rows. Raises UsageError."""
+    if text is None:
+        return None
+    number, percent = text.removesuffix("%"), text.endswith("%")
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if value < 0 or (not percent and value != int(value)) or (percent and value > 100):
+        raise UsageError(f"`{text}` is neither a number of rows nor a share such as 2%")
+    return int(rows * value / 100) if percent else int(value)
+
+
+def command_again(asked: Asked) -> str:
+    """The command that goes on with this run."""
+    words = ["runner", "run", str(asked.job)]
+    words += ["--simulate"] if asked.simulate else []
+    words += ["-o", str(asked.output)] if asked.output else []
+    words += [word for text in asked.sets for word in ("--set", text)]
+    return shlex.join(words)

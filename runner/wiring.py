@@ -1,0 +1,102 @@
+"""A prepared job plugged together: key, transport, rules and limits of one engine."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from runner.credentials import Key, resolve_headers
+from runner.engine import LocalEngine, Settings, Wiring
+from runner.halts import Terms
+from runner.keep import Keeper
+from runner.prepare import Loaded, Prepared
+from runner.pricing import cost
+from runner.records import Completion, Outcome, Reply, Request
+from runner.retry import Policy
+from runner.transport import Endpoint, Transport, TransportLimits
+from runner.wire.decode import decode
+
+#: What `concurrency: auto` means until it learns.
+AUTO_CONCURRENCY = 32
+
+
+def key_of(loaded: Loaded, environ: Mapping[str, str]) -> Key | None:
+    """The endpoint's key; None when the job names neither a variable nor a file. Raises JobError when it is missing."""
+    given = loaded.job.endpoint
+    if given.api_key_file:
+        return Key.from_file(loaded.base / Path(given.api_key_file).expanduser())
+    return Key.from_env(given.api_key_env, environ) if given.api_key_env else None
+
+
+def endpoint_of(loaded: Loaded, environ: Mapping[str, str]) -> Endpoint:
+    """The job's endpoint with its headers resolved. Raises JobError for a variable that is not set."""
+    given = loaded.job.endpoint
+    headers = resolve_headers(given.headers, environ)
+    return Endpoint(given.base_url, headers.values, headers.hidden)
+
+
+def transport_of(prepared: Prepared, endpoint: Endpoint, key: Key | None) -> Transport:
+    times = prepared.job.timeouts
+    return Transport(endpoint, key, TransportLimits(times.connect_s, times.attempt_s, times.stall_s))
+
+
+def engine_of(prepared: Prepared, keeper: Keeper, transport: Transport, key: Key | None) -> LocalEngine:
+    prices = prepared.prices
+
+    def rekey() -> bool:
+        changed = key is not None and key.reload()
+        if changed:
+            transport.rekey()
+        return changed
+
+    wiring = Wiring(
+        send=transport.send,
+        judge=judge_of(prepared),
+        cost=lambda model, usage: cost(usage, prices.of(model)),
+        sent=keeper.sent,
+        rekey=rekey,
+        luck=random.random,
+        price_source=prices.source,
+        clock=time.monotonic,  # the loop's own clock counts whole milliseconds under uvloop
+    )
+    return LocalEngine(wiring, settings_of(prepared))
+
+
+def judge_of(prepared: Prepared) -> Callable[[Reply, Request], Outcome]:
+    """Decode a reply, and hold its answer against the schema."""
+    output, keep_raw = prepared.output, prepared.job.output.keep_raw
+
+    def judge(reply: Reply, request: Request) -> Outcome:
+        outcome = decode(reply, choices=request.choices, now=time.time(), keep_raw=keep_raw)
+        return output.check(outcome) if output and isinstance(outcome, Completion) else outcome
+
+    return judge
+
+
+def settings_of(prepared: Prepared) -> Settings:
+    """The job's limits as the engine takes them."""
+    job = prepared.job
+    asked = job.limits.concurrency
+    return Settings(
+        concurrency=min(AUTO_CONCURRENCY if asked == "auto" else asked, job.limits.max_concurrency),
+        requests_per_minute=job.limits.requests_per_minute,
+        tokens_per_minute=job.limits.tokens_per_minute,
+        max_backoff_s=job.retry.max_backoff_s,
+        drain_s=job.timeouts.drain_s,
+        policy=Policy(job.retry.max_attempts, job.retry.max_backoff_s, job.timeouts.row_s),
+        terms=_terms(prepared),
+    )
+
+
+def _terms(prepared: Prepared) -> Terms:
+    job = prepared.job
+    return Terms(
+        max_wait_s=job.retry.max_wait_s,
+        outage_s=job.timeouts.outage_s,
+        auth_wait_s=job.timeouts.auth_wait_s,
+        model_is_template=prepared.prompt.model_is_template,
+        base_url=prepared.loaded.base_url,
+        key_name=f"the key of {job.endpoint.api_key_file or job.endpoint.api_key_env or 'nobody'}",
+    )
