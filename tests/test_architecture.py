@@ -38,6 +38,7 @@ LAYERS = {
         "progress",
         "prepare",
         "wiring",
+        "ending",
         "drive",
         "simulator",
         "run",
