@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 #: Real seconds granted to threads and sockets when no timer is set.
 IDLE_S = 5.0
+#: What one turn of the loop takes: no clock stands still, and code that waits for the rest of a rounding must come out.
+TURN_S = 1e-9
 
 
 class JumpingSelector(selectors.DefaultSelector):
@@ -29,6 +31,7 @@ class JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
+        self.now += TURN_S
         if ready or timeout == 0:
             return ready
         if timeout is None:
