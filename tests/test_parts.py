@@ -30,9 +30,7 @@ PART = Range("r-1", 3, first_row=12, rows=4, epoch=1, input_hash="abc")
 def settled(row: int, text: str = "yes", tries: int = 1) -> Settled:
     cost = Decimal("0.000123")
     attempts = tuple(
-        Attempt(
-            1, n, AT, 0.5, 0.0, error_kind=None if n == tries else "SERVER", usage=Usage(10, 4, None, 5), cost_usd=cost
-        )
+        Attempt(1, n, AT, 0.5, 0.0, None, None if n == tries else "SERVER", usage=Usage(10, 4, None, 5), cost_usd=cost)
         for n in range(1, tries + 1)
     )
     answer = Completion(
@@ -161,25 +159,28 @@ def test_small_chunks_give_the_same_part(tmp_path: Path, monkeypatch: pytest.Mon
     assert pq.read_table(sealed(tmp_path, path)).equals(whole)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{"content": 5}, {"created": "soon"}, {"started_at": "yesterday"}, {"parsed": [1]}, {"prompt_tokens": 2**70}],
-)
+def assert_row_14_is_sealed_as_failed(target: Path) -> None:
+    rows = pq.read_table(target).to_pylist()
+    assert [row["r_status"] for row in rows] == ["ok", "ok", "failed", "failed"]
+    assert (rows[2]["r_row_index"], rows[2]["r_error_kind"], rows[2]["id"]) == (14, "BAD_REPLY", 102)
+
+
+@pytest.mark.parametrize("wrong", [{"content": 5}, {"created": "soon"}, {"started_at": "yesterday"}, {"parsed": [1]}])
 def test_a_record_that_arrow_refuses_is_sealed_as_failed_and_blocks_nobody(
     tmp_path: Path, wrong: dict[str, Any]
 ) -> None:
-    line = record(ROWS[0], SPEC) | {name: value for name, value in wrong.items() if value != 2**70}
-    sealed_line = record_line(line, seed(PART.run, PART.number))
-    if wrong.get("prompt_tokens"):
-        payload = orjson.dumps(line).replace(b'"prompt_tokens":10,', b'"prompt_tokens":%d,' % 2**70, 1)
-        from runner.journal import seal_line
+    line = record_line(record(ROWS[0], SPEC) | wrong, seed(PART.run, PART.number))
+    target = sealed(tmp_path, journal(tmp_path / "journal", extra=line))
+    assert_row_14_is_sealed_as_failed(target)
+    row = pq.read_table(target).to_pylist()[2]
+    assert (row["r_cost_usd"], row["r_total_usd"], row["r_prompt_tokens"]) == (0.000123, 0.000123, 10)
 
-        sealed_line = seal_line(b'{"line":"record",' + payload[1:-1], seed(PART.run, PART.number))
-    rows = pq.read_table(sealed(tmp_path, journal(tmp_path / "journal", extra=sealed_line))).to_pylist()
-    assert [row["r_status"] for row in rows] == ["ok", "ok", "failed", "failed"]
-    assert (rows[2]["r_row_index"], rows[2]["r_error_kind"]) == (14, "BAD_REPLY")
-    assert (rows[2]["r_cost_usd"], rows[2]["r_total_usd"]) == (0.000123, 0.000123)
-    assert rows[2]["id"] == 102
+
+@pytest.mark.xfail(strict=True, reason="_unsealable keeps the value that Arrow refused when it is in a column of money")
+@pytest.mark.parametrize("wrong", [{"prompt_tokens": "many"}, {"cost_usd": "dear"}, {"prompt_tokens": 2**63 + 1}])
+def test_a_record_whose_money_arrow_refuses_blocks_nobody_either(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    line = record_line(record(ROWS[0], SPEC) | wrong, seed(PART.run, PART.number))
+    assert_row_14_is_sealed_as_failed(sealed(tmp_path, journal(tmp_path / "journal", extra=line)))
 
 
 def test_ten_megabytes_of_text_are_sealed(tmp_path: Path) -> None:

@@ -248,9 +248,7 @@ def test_an_empty_journal_goes(run: RunDirectory) -> None:
     assert not path.exists()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a journal without any intact line is deleted, also when it is only another run's"
-)
+@pytest.mark.xfail(strict=True, reason="a journal without any intact line is deleted, even another run's")
 def test_a_journal_whose_lines_are_all_strange_is_not_deleted(run: RunDirectory) -> None:
     path = put(run, COMPLETE)
     with pytest.raises(RunDirectoryError):
@@ -274,9 +272,7 @@ def test_a_part_that_is_not_of_this_run_is_refused(run: RunDirectory, part: Rang
     assert type(caught.value) is error
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_checked trusts the file's number and never compares it with the footer's range"
-)
+@pytest.mark.xfail(strict=True, reason="the file's number is never compared with the footer's range")
 def test_a_part_under_another_ones_name_is_refused(run: RunDirectory) -> None:
     make_part(run, RANGES[1], number=0)
     with pytest.raises(RunDirectoryError):
