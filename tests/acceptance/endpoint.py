@@ -1,0 +1,388 @@
+"""An endpoint that answers by a script and remembers what reached it, and a place where the program is run against it.
+
+Rule: the program is a process of its own, spoken to with words, files, signals and sockets; nothing of it is imported
+to steer it. Strategy: a start costs a second of imports, so one nursery process imports once and forks a child for each
+command; `Place.exec` starts a fresh interpreter where that matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import runner
+
+PATIENCE_S = 40.0
+KEY = "sk-acceptance-0123456789"
+SOURCE = Path(runner.__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request that arrived whole."""
+
+    number: int  #: from 0, in order of arrival
+    path: str
+    headers: Mapping[str, str]
+    body: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The last message: it says which row this is."""
+        return str(self.body["messages"][-1]["content"])
+
+
+@dataclass(frozen=True)
+class Said:
+    """A reply."""
+
+    status: int = 200
+    body: Any = None  #: bytes and text as they are, anything else as JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delay_s: float = 0.0
+
+
+USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+
+
+def ok(content: str | None = "fine", *, usage: Any = USAGE, finish: str = "stop", **message: Any) -> Said:
+    """A chat completion; usage=None: without one."""
+    said = {"role": "assistant", "content": content, **message}
+    members = {"id": "c-1", "object": "chat.completion", "created": 1_700_000_000, "model": "m-1-2025"}
+    members["choices"] = [{"index": 0, "message": said, "finish_reason": finish}]
+    return Said(200, members | ({"usage": usage} if usage else {}))
+
+
+def refused(status: int, message: str, code: str | None = None, **headers: str) -> Said:
+    """An error in the API's shape. Headers with _ for -."""
+    body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
+    return Said(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+PAGE = Said(404, "<!DOCTYPE html><html><head><title>Not Found</title></head></html>", {"content-type": "text/html"})
+
+
+@dataclass
+class Endpoint:
+    """`with Endpoint() as endpoint:` serves on a thread; `answer` may be replaced at any time."""
+
+    answer: Callable[[Seen], Said] = lambda seen: ok()
+    seen: list[Seen] = field(default_factory=list)
+    connections: int = 0
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = self._loop.run_until_complete(asyncio.start_server(self._talk, "127.0.0.1", 0, backlog=256))
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0.01)  # the loop closes aborted transports in its next round
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self.connections += 1
+        try:
+            while True:
+                said = self.answer(await self._request(reader))
+                await asyncio.sleep(said.delay_s)
+                writer.write(_wire(said))
+                await writer.drain()
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            writer.transport.abort()
+
+    async def _request(self, reader: asyncio.StreamReader) -> Seen:
+        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        seen = Seen(len(self.seen), first.split(" ")[1], headers, json.loads(body or b"{}"))
+        self.seen.append(seen)
+        return seen
+
+
+def _wire(said: Said) -> bytes:
+    body = said.body if isinstance(said.body, bytes) else _text(said.body).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body)), **said.headers}
+    lines = [f"HTTP/1.1 {said.status} Said", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def _text(body: Any) -> str:
+    return body if isinstance(body, str) else json.dumps(body)
+
+
+# What runs in the nursery. A command: JSON with argv, env, cwd and the paths of the three streams.
+_NURSERY = """
+import gc, json, os, signal, socket, sys
+import genai_prices, pandas, pyarrow.csv, pyarrow.json, pyarrow.parquet, tqdm, uvloop
+import anyio._backends._asyncio
+import runner.checking, runner.cli, runner.reading, runner.run, runner.standing, runner.summary
+server = socket.socket(fileno=int(sys.argv[1]))
+gc.collect()
+gc.freeze()  # nothing of the imports is looked at again at each start
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+while True:
+    connection, _ = server.accept()
+    if os.fork() == 0:
+        break
+    connection.close()
+server.close()
+signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+asked = json.loads(connection.makefile().readline())
+child = os.fork()
+if child:
+    connection.sendall(b"%d\\n" % child)
+    connection.sendall(b"%d\\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    os._exit(0)
+connection.close()
+os.setsid()
+for number, path in enumerate(asked["streams"]):
+    fresh = os.open(path, os.O_RDONLY if number == 0 else os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    os.dup2(fresh, number)
+    os.close(fresh)
+os.chdir(asked["cwd"])
+os.environ.clear()
+os.environ.update(asked["env"])
+sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+sys.argv = ["runner", *asked["argv"]]
+runner.cli.main()
+"""
+
+
+class Nursery:
+    """One process that has imported everything, and forks."""
+
+    def __init__(self) -> None:
+        self.address = f"{mkdtemp()}/nursery"
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(self.address)
+            server.listen(64)
+            os.set_inheritable(server.fileno(), True)
+            words = [sys.executable, "-c", _NURSERY, str(server.fileno())]
+            self.process = subprocess.Popen(words, env=environment(), pass_fds=[server.fileno()])
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def ask(self, asked: Mapping[str, Any]) -> tuple[int, Any]:
+        """Start a command: its pid, and the stream that will say its exit code."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(PATIENCE_S)
+        connection.connect(self.address)
+        connection.sendall(json.dumps(asked).encode() + b"\n")
+        stream = connection.makefile()
+        connection.close()
+        return int(stream.readline()), stream
+
+
+_nurseries: list[Nursery] = []
+
+
+def nursery() -> Nursery:
+    if not _nurseries:
+        _nurseries.append(Nursery())
+    return _nurseries[0]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours, with a key, with the package that is tested, and without settings of the program."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNNER_")}
+    return kept | {"TRIAL_KEY": KEY, "PYTHONPATH": str(SOURCE)} | more
+
+
+@dataclass
+class Life:
+    """A command that was started."""
+
+    pid: int
+    stream: Any
+    out_path: Path
+    err_path: Path
+
+    @property
+    def out(self) -> str:
+        return self.out_path.read_text(encoding="utf-8")
+
+    @property
+    def err(self) -> str:
+        return self.err_path.read_text(encoding="utf-8")
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self) -> Done:
+        """Its end. Fails with its own words when it does not come, or shows a traceback."""
+        try:
+            code = int(self.stream.readline())
+        except TimeoutError:
+            os.kill(self.pid, signal.SIGKILL)
+            raise AssertionError(f"still running after {PATIENCE_S} s, having said:\n{self.err}") from None
+        finally:
+            self.stream.close()
+        done = Done(code, self.out, self.err)
+        assert "Traceback" not in done.err, done.err
+        return done
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The last line of `--json`."""
+        members: dict[str, Any] = json.loads(self.out.rstrip("\n").split("\n")[-1])
+        return members
+
+    @property
+    def errors(self) -> list[str]:
+        """The sentences after `error: `."""
+        return [line.removeprefix("error: ") for line in self.err.split("\n") if line.startswith("error: ")]
+
+    @property
+    def hint(self) -> str:
+        return self.err.partition("\n\nhint: ")[2].strip()
+
+
+@dataclass
+class Place:
+    """A directory with a job and its input, an endpoint, and the commands run there."""
+
+    root: Path
+    endpoint: Endpoint
+    commands: int = 0
+
+    @property
+    def run_root(self) -> Path:
+        return self.root / "runs" / "trial"
+
+    @property
+    def sent(self) -> int:
+        return len(self.endpoint.seen)
+
+    def rows(self, count: int, name: str = "rows.jsonl") -> Path:
+        """An input of {"id": 0, "text": "row 0"}, …"""
+        path = self.root / name
+        lines = (json.dumps({"id": number, "text": f"row {number}"}) + "\n" for number in range(count))
+        path.write_text("".join(lines), encoding="utf-8")
+        return path
+
+    def job(self, **changes: Any) -> Path:
+        """Write job.yaml: the plain job with `changes` laid over it (JSON is YAML)."""
+        path = self.root / "job.yaml"
+        path.write_text(json.dumps(_laid_over(self._plain(), changes), indent=1), encoding="utf-8")
+        return path
+
+    def _plain(self) -> dict[str, Any]:
+        messages = [{"role": "user", "content": "say {{ text }}"}]
+        return {
+            "name": "trial",
+            "input": {"path": "rows.jsonl"},
+            "request": {"model": "m-1", "messages": messages, "max_completion_tokens": 20},
+            "endpoint": {"base_url": self.endpoint.url, "api_key_env": "TRIAL_KEY"},
+            "limits": {"concurrency": 4},
+            "retry": {"max_backoff_s": 0.2},
+            "timeouts": {"auth_wait_s": 1},
+            "pricing": {"m-1": {"input": 2, "cached_input": 0.5, "output": 8}},
+        }
+
+    def start(self, *words: str, tty: str | None = None, **env: str) -> Life:
+        """`runner WORDS` in the place. tty: a terminal's path for its three streams."""
+        self.commands += 1
+        out, err = (self.root / f"{name}-{self.commands}.txt" for name in ("out", "err"))
+        for path in (out, err):
+            path.touch()
+        streams = [tty] * 3 if tty else [os.devnull, str(out), str(err)]
+        asked = {"argv": words, "env": environment(**env), "cwd": str(self.root), "streams": streams}
+        return Life(*nursery().ask(asked), out, err)
+
+    def call(self, *words: str, **env: str) -> Done:
+        """`runner WORDS` to its end."""
+        return self.start(*words, **env).wait()
+
+    def run(self, *words: str, **env: str) -> Done:
+        """`runner run job.yaml WORDS` to its end."""
+        return self.call("run", "job.yaml", *words, **env)
+
+    def exec(self, *words: str, **env: str) -> Done:
+        """`python -m runner WORDS` in an interpreter of its own."""
+        command = [sys.executable, "-m", "runner", *words]
+        settings: dict[str, Any] = {"cwd": self.root, "env": environment(**env), "timeout": PATIENCE_S}
+        ended = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, **settings)
+        assert "Traceback" not in ended.stderr, ended.stderr
+        return Done(ended.returncode, ended.stdout, ended.stderr)
+
+    def results(self, root: Path | None = None) -> Any:
+        """The parts of a finished run as one Arrow table."""
+        parts = sorted(((root or self.run_root) / "results").glob("part-*.parquet"))
+        return pa.concat_tables([pq.read_table(part, partitioning=None) for part in parts])
+
+    def records(self, root: Path | None = None) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.results(root).to_pylist()
+        return rows
+
+
+def _laid_over(below: Any, above: Any) -> Any:
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    merged = {**below, **{name: _laid_over(below.get(name), value) for name, value in above.items()}}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def until(condition: Callable[[], object], *, within_s: float = 20.0) -> bool:
+    """Wait for something to become true; whether it did."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    """Every file under `root`, to see that nothing was touched."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
