@@ -15,11 +15,12 @@ from functools import partial
 import anyio
 import anyio.to_thread
 
-from runner.engine import Event, LocalEngine, iso_now
+from runner.engine import LocalEngine
 from runner.errors import RunnerError, StoppedError
 from runner.feed import Feeder, Window
 from runner.keep import Keeper
 from runner.parts import Footer, Range, seal
+from runner.ports import Event, iso_now
 from runner.prepare import Prepared
 from runner.progress import STATUS_EVERY_S, Progress, Snapshot
 from runner.records import Request, Tally

@@ -2,16 +2,17 @@
 
 Rule: expected failures are values; the engine only carries out what the rules return (`retry.next_step`,
 `halts.Watch`, `pace.Lane`). A worker is a row: it may sleep between attempts, but it holds a slot only while its
-request is on the wire. There are several times more workers than slots, so that sleeping rows leave no slot empty.
+request is on the wire. There are as many workers awake as there are slots; for each that has to wait another is taken
+on, up to several times the slots, so that waiting rows leave no slot empty.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Protocol
+from functools import partial
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -19,62 +20,18 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random
 
 from runner.admission import Admission
 from runner.errors import RunnerError
-from runner.halts import Pause, Terms, Watch
+from runner.halts import Pause, Watch
 from runner.pace import Bucket, Lane, Limit, Slots, wait_of
-from runner.records import Attempt, Billed, Completion, Failure, Kind, Outcome, Reply, Request, Settled, Usage
-from runner.retry import Again, Policy, counts, next_step
+from runner.ports import Ended, Event, Settings, Wiring, iso_now
+from runner.records import Attempt, Billed, Completion, Failure, Kind, Outcome, Request, Settled
+from runner.retry import Again, counts, next_step
 from runner.stop import Stop
 
 WORKERS_PER_SLOT = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """An exchange that did not settle its row."""
-
-    request: Request
-    attempt: Attempt
-
-
-Event = Ended | Settled
-Send = Callable[[bytes], Awaitable[Reply | Failure]]
-
-
-class Engine(Protocol):
-    """What sends. It closes `events` when it is done: no more requests, or stopped and drained."""
-
-    async def run(
-        self, requests: MemoryObjectReceiveStream[Request], events: MemoryObjectSendStream[Event], stop: Stop
-    ) -> None: ...
-
-    def saved(self, count: int) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Wiring:
-    """What the engine is given: the wire, the rules of this job, and the clocks."""
-
-    send: Send
-    judge: Callable[[Reply, Request], Outcome]
-    cost: Callable[[str, Usage], Decimal | None]
-    sent: Callable[[Request, int, str], None]  #: (request, n, at): note it before it leaves
-    rekey: Callable[[], bool]  #: read the key again; True when it changed
-    luck: Callable[[], float]
-    price_source: Callable[[str], str | None] = lambda model: None
-    clock: Callable[[], float] = anyio.current_time
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The job's limits."""
-
-    concurrency: int = 32
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    max_backoff_s: float = 60.0
-    drain_s: float = 25.0
-    policy: Policy = field(default_factory=Policy)
-    terms: Terms = field(default_factory=Terms)
+#: When rows name their models, rows of a throttled one must not keep the others from being taken up.
+WORKERS_FOR_MODELS = 4096
+#: The endpoint is well and turns this row down.
+REFUSALS = (Kind.REQUEST, Kind.POLICY)
 
 
 @dataclass(slots=True)
@@ -115,6 +72,11 @@ class LocalEngine:
         self.slots = Slots(settings.concurrency)
         self.bug: Exception | None = None
         self._admission: Admission | None = None
+        self._start_worker: Callable[[], object] = lambda: None
+        many = WORKERS_FOR_MODELS if settings.terms.model_is_template else 0
+        self._most_workers = max(settings.concurrency * WORKERS_PER_SLOT, many)
+        self._crew = 0  #: workers
+        self._waiting = 0  #: of these, the ones whose row waits: for the gate, the rate or its backoff
 
     async def run(
         self, requests: MemoryObjectReceiveStream[Request], events: MemoryObjectSendStream[Event], stop: Stop
@@ -124,8 +86,9 @@ class LocalEngine:
                 self._admission = Admission(self.slots, self.wiring.clock, watchers)
                 watchers.start_soon(self._leave_on, stop, everything)
                 async with anyio.create_task_group() as workers:
-                    for _ in range(self.settings.concurrency * WORKERS_PER_SLOT):
-                        workers.start_soon(self._worker, requests, events, stop)
+                    self._start_worker = partial(workers.start_soon, self._worker, requests, events, stop)
+                    for _ in range(self.settings.concurrency):
+                        self._hire()
                 watchers.cancel_scope.cancel()
         if self.bug:
             raise self.bug
@@ -154,19 +117,39 @@ class LocalEngine:
             await stop.wait_abandoned()
         everything.cancel()
 
+    def _hire(self) -> None:
+        """Keep as many workers awake as there are slots."""
+        awake = self._crew - self._waiting
+        if awake < self.settings.concurrency and self._crew < self._most_workers:
+            self._crew += 1
+            self._start_worker()
+
+    @contextmanager
+    def _wait(self) -> Iterator[None]:
+        """While a row waits, another worker may do what it cannot."""
+        self._waiting += 1
+        self._hire()
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
     async def _worker(
         self, requests: MemoryObjectReceiveStream[Request], events: MemoryObjectSendStream[Event], stop: Stop
     ) -> None:
         """Row after row. A bug in one row must not cancel the others: what they have on the wire is paid for."""
         try:
-            async for request in requests:
-                settled = None if stop.is_set else await self._settle(request, events, stop)
+            while not stop.is_set and self._crew - self._waiting <= self.settings.concurrency:
+                request = await _next(requests)
+                settled = await self._settle(request, events, stop) if request else None
                 if settled is None:
-                    return
+                    break
                 await _hand_over(events, settled)
         except Exception as bug:  # noqa: BLE001 - held, and raised after the drain
             self.bug = self.bug or bug
             stop.set()
+        finally:
+            self._crew -= 1
 
     async def _settle(self, request: Request, events: MemoryObjectSendStream[Event], stop: Stop) -> Settled | None:
         """One row until it is final; None when the job stops first."""
@@ -206,8 +189,12 @@ class LocalEngine:
             work.spent_s += seconds
             return seconds
 
+        async def sleep(seconds: float) -> None:
+            with self._wait():
+                await stop.sleep(seconds)
+
         retrying = AsyncRetrying(
-            sleep=stop.sleep, wait=wait, retry=retry_if_result(lambda result: isinstance(result, Again))
+            sleep=sleep, wait=wait, retry=retry_if_result(lambda result: isinstance(result, Again))
         )
         return await retrying(turn)
 
@@ -219,12 +206,14 @@ class LocalEngine:
                 return None
             verdict = self._verdict(work, exchange)
             assert self._admission
+            if isinstance(verdict, RunnerError):  # before the slot is free: the next in line must not leave any more
+                stop.set(verdict)
+                self._admission.close()
             self._admission.leave(work.lane, settled=isinstance(verdict, Settled))
             if isinstance(verdict, Settled):
                 return verdict
             await _hand_over(events, Ended(work.request, exchange.attempt))
             if isinstance(verdict, RunnerError):
-                stop.set(verdict)
                 return None
             work.ready_at = self.wiring.clock()
             if verdict.backs_off:
@@ -233,16 +222,20 @@ class LocalEngine:
     async def _exchange(self, work: _Work) -> _Exchange | None:
         """Wait for a slot, send, and judge what comes back. None: the room is closed."""
         assert self._admission
-        if not await self._admission.enter(work.lane, work.request.tokens):
-            return None
+        lane, tokens = work.lane, work.request.tokens
+        if not self._admission.try_enter(lane, tokens):
+            with self._wait():
+                admitted = await self._admission.enter(lane, tokens)
+            if not admitted:
+                return None
         sent_at, at = self.wiring.clock(), iso_now()
         try:
             self.wiring.sent(work.request, work.n, at)
             reply = await self.wiring.send(work.request.body)
+            outcome = reply if isinstance(reply, Failure) else self.wiring.judge(reply, work.request)
         except BaseException:
             self._admission.leave(work.lane, settled=False)
             raise
-        outcome = reply if isinstance(reply, Failure) else self.wiring.judge(reply, work.request)
         seconds = self.wiring.clock() - sent_at
         work.spent_s += seconds
         attempt = self._attempt(work, outcome, (at, seconds, sent_at - work.ready_at))
@@ -280,6 +273,9 @@ class LocalEngine:
         outcome = exchange.outcome
         if isinstance(outcome, Completion) or outcome.kind is Kind.OUTPUT:
             self._note_answer(work, exchange)
+        elif outcome.kind in REFUSALS:
+            work.watch.alive()
+            work.lane.gate.success(exchange.sent_at)
         if isinstance(outcome, Completion):
             return self._settled(work, exchange)
         halted = self._halted(work, outcome, exchange.sent_at)
@@ -298,6 +294,7 @@ class LocalEngine:
         """Ask what the failure says about the whole job; close the gate when it says wait."""
         now = self.wiring.clock()
         if failure.kind is Kind.AUTH and self.wiring.rekey():
+            work.watch.rekeyed(now)
             judged: RunnerError | Pause | None = Pause(0.0)
         else:
             judged = work.watch.judge(failure, now, sent_at)
@@ -320,6 +317,20 @@ class LocalEngine:
         )
 
 
+async def _next(requests: MemoryObjectReceiveStream[Request]) -> Request | None:
+    """The next request, without a turn of the loop when one is there (anyio's receive() takes one); None: no more."""
+    try:
+        return requests.receive_nowait()
+    except anyio.WouldBlock:
+        pass
+    except anyio.EndOfStream:
+        return None
+    try:
+        return await requests.receive()
+    except anyio.EndOfStream:
+        return None
+
+
 async def _hand_over(events: MemoryObjectSendStream[Event], event: Event) -> None:
     """Give an event to keep. Shielded: what is in it has been paid for, and keep always takes it."""
     try:
@@ -327,8 +338,3 @@ async def _hand_over(events: MemoryObjectSendStream[Event], event: Event) -> Non
     except anyio.WouldBlock:
         with anyio.CancelScope(shield=True):
             await events.send(event)
-
-
-def iso_now() -> str:
-    """Now in UTC, ISO 8601 with microseconds and a Z."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"

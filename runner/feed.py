@@ -16,9 +16,9 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectSendStream
 
-from runner.engine import Event, iso_now
 from runner.keep import Keeper
 from runner.parts import Range
+from runner.ports import Event, iso_now
 from runner.records import Failure, Kind, Request, Row, Settled
 from runner.recovery import OpenRange
 from runner.stop import Stop
@@ -151,7 +151,10 @@ class Feeder:
             await events.send(made)
             return
         await self._window.take_bytes(len(made.body))
-        await requests.send(made)
+        try:
+            requests.send_nowait(made)  # send() takes a turn of the loop even when there is room
+        except anyio.WouldBlock:
+            await requests.send(made)
 
 
 def _take(rows: Iterator[Row]) -> list[Row]:

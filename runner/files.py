@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from runner.errors import StorageError
@@ -121,11 +120,20 @@ def truncate(path: Path, length: int) -> None:
         os.close(descriptor)
 
 
+def append(path: Path, data: bytes) -> None:
+    """Add `data` to the end of a file, durably."""
+    descriptor = open_append(path)
+    try:
+        write_all(descriptor, data, path)
+        sync(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
 def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace `path` by `data` in one step: readers see the old file or the new one, never half of it."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with suppress(FileNotFoundError):
-        temporary.unlink()
+    remove(temporary)
     descriptor = open_append(temporary)
     try:
         write_all(descriptor, data, path)

@@ -65,6 +65,14 @@ class Watch:
         self.probes = 0
         self.web_pages = 0
 
+    def alive(self) -> None:
+        """The endpoint answered, if only to refuse this row: no outage, no drought."""
+        self.trouble_since_s = None
+
+    def rekeyed(self, now_s: float) -> None:
+        """The key was read again and is another: what left before says nothing about it."""
+        self.probed_at_s = now_s
+
     def judge(self, failure: Failure, now_s: float, sent_at_s: float) -> RunnerError | Pause | None:
         """RunnerError: stop the job, the row goes back. Pause: close the gate. None: the row's own affair."""
         match RULES[failure.kind].halt:
@@ -176,7 +184,8 @@ def likeness(outcome: Outcome) -> tuple[object, ...] | None:
 
 def holds(outcome: Outcome) -> bool:
     """Whether a failed row's record waits until its streak is over: failing it again costs nothing, so if the streak
-    turns out to be the job's fault the row goes back instead of staying failed."""
+    turns out to be the job's fault the row goes back instead of staying failed. Asked for the first rows of a process
+    only (Streak.unbroken): a kill may send every held row again."""
     return likeness(outcome) is not None and isinstance(outcome, Failure) and outcome.billed is Billed.NO
 
 

@@ -30,6 +30,7 @@ from runner.records import Attempt
 FORMAT = 1
 
 _START = b'{"line":"'
+_STARTS = re.compile(rb'\{"line":"(?:head|sent|attempt|record)",')
 _END = re.compile(rb',"crc":"([0-9a-f]{8})"\}')
 _RECORD_START = b'{"line":"record","row_index":'
 _TAIL_BYTES = len(b',"crc":"01234567"}')
@@ -130,7 +131,7 @@ class Replayed:
     attempts: dict[int, dict[tuple[int, int], dict[str, Any]]] = field(default_factory=dict)
     sent: dict[tuple[int, int, int], Sent] = field(default_factory=dict)
     damaged: int = 0  #: stretches of bytes that were no intact line
-    length: int = 0  #: bytes up to the last newline; what stands behind is torn
+    length: int = 0  #: bytes up to the last newline or intact line; what stands behind is torn
 
     @property
     def epoch(self) -> int | None:
@@ -167,6 +168,8 @@ def intact_lines(data: Any, start: int) -> Iterator[Line | None]:
         else:
             yield from _salvage(data, position, newline, start)
         position = newline + 1
+    # Behind the last newline: usually torn, but when only the newline is missing the line is as good as any.
+    yield from (line for line in _salvage(data, position, len(data), start) if line)
 
 
 def holds(data: Any, begin: int, end: int, start: int) -> bool:
@@ -181,14 +184,14 @@ def _salvage(data: Any, begin: int, end: int, start: int) -> Iterator[Line | Non
     """Lines inside a damaged stretch: a flipped newline joins two lines that are both whole."""
     stretch = bytes(data[begin:end])
     ends = [match.end() for match in _END.finditer(stretch)]
-    position, found = 0, 0
-    while (position := stretch.find(_START, position)) >= 0:
-        stop = next((e for e in ends if e > position and holds(stretch, position, e, start)), None)
+    starts = [match.start() for match in _STARTS.finditer(stretch)]
+    found, after = 0, 0
+    for position in starts:
+        stop = next((e for e in ends if e > position >= after and holds(stretch, position, e, start)), None)
         if stop is not None:
-            found += 1
+            found, after = found + 1, stop
             yield Line(begin + position, begin + stop)
-        position = stop or position + 1
-    if found == 0 or stretch.count(_START) > found:
+    if found == 0 or len(starts) > found:
         yield None
 
 
@@ -201,6 +204,7 @@ def replay(data: bytes, run: str, range_no: int) -> Replayed:
             result.damaged += 1
         else:
             _take(result, orjson.loads(data[line.start : line.end]))
+            result.length = max(result.length, line.end)
     return result
 
 

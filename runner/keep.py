@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from runner import files
 from runner.columns import ResultSpec, attempt_record, record, tally, tally_attempt
-from runner.engine import Ended, Event
 from runner.halts import Streak, holds
 from runner.journal import Head, Journal, attempt_line, record_line, sent_line
 from runner.parts import Range
+from runner.ports import Ended, Event
 from runner.records import Failure, Kind, Request, Settled, Tally
 from runner.recovery import OpenRange, Standing
 from runner.stop import Stop
@@ -119,6 +120,7 @@ class Keeper:
         """Until every sender has closed its end. Shielded: whatever reaches the stream is written."""
         with anyio.CancelScope(shield=True), events:
             async for first in events:
+                await anyio.lowlevel.checkpoint()  # whatever else comes back in this turn of the loop joins the group
                 await self._commit([first, *_queued(events)], stop)
             if self._held and not self._halted:
                 batch = _Batch()
@@ -145,7 +147,7 @@ class Keeper:
         from_engine = not (isinstance(settled.outcome, Failure) and settled.outcome.kind is Kind.INPUT)
         batch.freed += from_engine
         batch.freed_bytes += len(settled.request.body)
-        if not holds(settled.outcome):
+        if not ((self.streak.unbroken or self._halted) and holds(settled.outcome)):
             self._record(batch, settled)
             return
         self._held.append(settled)

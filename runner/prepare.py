@@ -155,7 +155,7 @@ def prepare(loaded: Loaded, taken: Survey) -> Prepared:
     """Compile templates and schema, fix the columns. Raises TemplateError or JobError with what does not fit."""
     job = loaded.job
     prompt = compile_prompt(job.request, job.vars, job.where)
-    output = compile_output(job.request.params.get("response_format"))
+    output = compile_output(_response_format(job, prompt))
     spec = result_spec(job, output, loaded.base_url)
     mistakes = [*_missing(job, prompt, taken), *_conflicts(job, taken, spec), *_clashes(job, prompt, taken)]
     if mistakes:
@@ -165,6 +165,18 @@ def prepare(loaded: Loaded, taken: Survey) -> Prepared:
     shape = Shape(results, part_schema(inputs, results, job.output.prefix))
     prices = Prices(job)
     return Prepared(loaded, taken, Reader(taken), prompt, output, spec, shape, _recipe(loaded, prompt, prices), prices)
+
+
+def _response_format(job: JobSpec, prompt: Prompt) -> Mapping[str, Any] | None:
+    """The answers' format, templates over `vars` filled in: it types a column, so it cannot depend on the row."""
+    name = "response_format"
+    if name not in prompt.constants and name in {**job.request.params, **job.request.extra_body}:
+        raise JobError(
+            mistakes=(f"{job.where(f'request.{name}')}: request.{name}: depends on the row; one run has one schema",),
+            hint="put the values that vary into the messages, or make a job of each schema",
+        )
+    found: Mapping[str, Any] | None = prompt.constants.get(name)
+    return found
 
 
 def _bare(field: Any) -> Any:

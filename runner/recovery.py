@@ -79,8 +79,9 @@ def ranges_of(survey: Survey, run_id: str) -> list[Range]:
     return [Range(run_id, number, part.first, part.rows, 1, part.hash) for number, part in pairs]
 
 
-def look(directory: RunDirectory, ranges: Sequence[Range]) -> Standing:
-    """How far a run is, without touching anything: for readers, who hold no lock.
+def look(directory: RunDirectory, ranges: Sequence[Range], *, live: bool) -> Standing:
+    """How far a run is, without touching anything: for readers, who hold no lock. live: a process is working on it, so
+    a request without an end is on the wire, not lost.
 
     Journals are read before parts, so a range that is sealed meanwhile is seen in at least one of the two; a range seen
     in both is the part's.
@@ -92,9 +93,9 @@ def look(directory: RunDirectory, ranges: Sequence[Range]) -> Standing:
         if part:
             found = replay(files.read_file(path) or b"", part.run, number)
             standing.damaged += found.damaged
-            standing.open[number] = _open_range(part, found)
+            standing.open[number] = _open_range(part, found, [] if live else found.unanswered())
     for number, path in directory.parts().items():
-        standing.sealed[number] = _checked(path, read_footer(path), by_number)
+        standing.sealed[number] = _checked(path, number, by_number)
         standing.open.pop(number, None)
     return standing
 
@@ -108,7 +109,7 @@ def recover(directory: RunDirectory, ranges: Sequence[Range]) -> Standing:
     by_number = {part.number: part for part in ranges}
     standing = Standing()
     for number, path in directory.parts().items():
-        standing.sealed[number] = _checked(path, read_footer(path), by_number)
+        standing.sealed[number] = _checked(path, number, by_number)
     for number, path in directory.open_journals().items():
         _recover_range(standing, path, number, by_number)
     for path in directory.journals.glob("*.tmp"):
@@ -116,7 +117,10 @@ def recover(directory: RunDirectory, ranges: Sequence[Range]) -> Standing:
     return standing
 
 
-def _checked(path: Path, footer: Footer, by_number: dict[int, Range]) -> Footer:
+def _checked(path: Path, number: int, by_number: dict[int, Range]) -> Footer:
+    footer = read_footer(path)
+    if footer.range != number:
+        raise RunDirectoryError(f"{path} holds range {footer.range}", hint="give the file its own name back")
     part = by_number.get(footer.range)
     if part is None and footer.rows == 0:
         return footer
@@ -140,6 +144,10 @@ def _recover_range(standing: Standing, path: Path, number: int, by_number: dict[
     found = replay(data, part.run, number)
     standing.damaged += found.damaged
     sealed = standing.sealed.get(number)
+    if found.epoch is None and found.length and not sealed:
+        raise RunDirectoryError(
+            f"{path} has no intact line of this run", hint="move it aside to send its rows again; nothing was touched"
+        )
     if found.epoch is None or (sealed and found.epoch <= sealed.epoch):
         files.remove(path)
         return
@@ -147,16 +155,23 @@ def _recover_range(standing: Standing, path: Path, number: int, by_number: dict[
         raise RunDirectoryError(f"{path} is of epoch {found.epoch}, which does not follow its part's")
     if found.head and found.head.input_hash != part.input_hash:
         raise _changed(part)
-    if found.length < len(data):
-        files.truncate(path, found.length)
-    standing.unanswered += found.unanswered()
-    standing.open[number] = _open_range(part, found)
-    _write_down(path, part, found)
-
-
-def _write_down(path: Path, part: Range, found: Replayed) -> None:
-    """The UNKNOWN attempts, durably, before their rows are sent again."""
+    _mend_end(path, data, found.length)
     lost = found.unanswered()
+    standing.unanswered += lost
+    standing.open[number] = _open_range(part, found, lost)
+    _write_down(path, part, lost)
+
+
+def _mend_end(path: Path, data: bytes, length: int) -> None:
+    """Cut what is torn, so that the next line begins on a line of its own."""
+    if length < len(data):
+        files.truncate(path, length)
+    if data[:length] and not data[:length].endswith(b"\n"):
+        files.append(path, b"\n")
+
+
+def _write_down(path: Path, part: Range, lost: Sequence[Sent]) -> None:
+    """The UNKNOWN attempts, durably, before their rows are sent again."""
     if not lost:
         return
     journal = Journal(path, Head(part.run, part.number, part.epoch, part.rows, part.input_hash))
@@ -168,14 +183,14 @@ def _write_down(path: Path, part: Range, found: Replayed) -> None:
         journal.close()
 
 
-def _open_range(part: Range, found: Replayed) -> OpenRange:
+def _open_range(part: Range, found: Replayed, lost: Sequence[Sent]) -> OpenRange:
     opened = OpenRange(part, done=set(found.records))
     for record in found.records.values():
         opened.settled.add(tally(record))
     for row, tries in found.attempts.items():
         if row not in opened.done:
             opened.prior[row] = tuple(attempt_from_record(members) for members in tries.values())
-    for sent in found.unanswered():
+    for sent in lost:
         if sent.row not in opened.done:
             opened.prior[sent.row] = (*opened.prior.get(sent.row, ()), unknown_attempt(sent))
     for row, attempts in opened.prior.items():

@@ -19,11 +19,11 @@ import anyio
 
 from runner.drive import Session, drive
 from runner.ending import Ending, command_again, exit_code, share
-from runner.engine import iso_now
 from runner.errors import HeldError, RunDirectoryError, RunnerError
 from runner.keep import Keeper
 from runner.lock import Lock, is_held
 from runner.parts import Range, totals_to_json, write_empty
+from runner.ports import iso_now
 from runner.prepare import Asked, Loaded, Prepared, identity, input_identity, load, prepare, same_input, take_survey
 from runner.pricing import words
 from runner.progress import survey_bar

@@ -85,12 +85,12 @@ def status_of(path: Path) -> RunStatus:
     directory = open_directory(path)
     known = directory.read_run() or {}
     rows, ranges = ranges_in(directory)
-    standing = look(directory, ranges)
+    held = is_held(directory.lock)
+    standing = look(directory, ranges, live=held)
     totals = standing.settled
     for part in standing.open.values():
         for cost in part.pending.values():
             totals.add(cost)
-    held = is_held(directory.lock)
     return RunStatus(
         root=path,
         name=known["name"],

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from runner.credentials import Key, resolve_headers
-from runner.engine import LocalEngine, Settings, Wiring
+from runner.engine import LocalEngine
 from runner.halts import Terms
 from runner.keep import Keeper
+from runner.ports import Settings, Wiring
 from runner.prepare import Loaded, Prepared
 from runner.pricing import cost
 from runner.records import Completion, Outcome, Reply, Request

@@ -30,6 +30,7 @@ LAYERS = {
     ],
     "shell": [
         "stop",
+        "ports",
         "admission",
         "engine",
         "keep",

@@ -168,7 +168,6 @@ def test_a_durable_file_is_synced_before_it_is_renamed_and_its_name_afterwards(
     assert order == ["fdatasync", "replace", "fsync"]
 
 
-@pytest.mark.xfail(strict=True, reason="write_file unlinks its leftover outside of storage_error")
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
 def test_a_leftover_that_cannot_be_removed_is_a_storage_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

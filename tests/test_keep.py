@@ -12,12 +12,12 @@ import pytest
 
 from runner import files
 from runner.columns import ResultSpec
-from runner.engine import Ended, Event
 from runner.errors import StoppedError, StorageError
 from runner.halts import FIRST_ALIKE
 from runner.journal import Replayed, replay
 from runner.keep import Keeper
 from runner.parts import Range
+from runner.ports import Ended, Event
 from runner.records import Attempt, Billed, Choice, Completion, Failure, Kind, Outcome, Request, Settled, Status, Usage
 from runner.recovery import Standing, recover
 from runner.stop import Stop

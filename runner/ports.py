@@ -1,0 +1,74 @@
+"""What an engine is given, and what it gives.
+
+Rule: an engine knows the job only by these: the wire, the rules and the clocks as functions, the limits as numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Protocol
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from runner.halts import Terms
+from runner.records import Attempt, Failure, Outcome, Reply, Request, Settled, Usage
+from runner.retry import Policy
+from runner.stop import Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An exchange that did not settle its row."""
+
+    request: Request
+    attempt: Attempt
+
+
+Event = Ended | Settled
+Send = Callable[[bytes], Awaitable[Reply | Failure]]
+
+
+class Engine(Protocol):
+    """What sends. It closes `events` when it is done: no more requests, or stopped and drained."""
+
+    async def run(
+        self, requests: MemoryObjectReceiveStream[Request], events: MemoryObjectSendStream[Event], stop: Stop
+    ) -> None: ...
+
+    def saved(self, count: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What the engine is given: the wire, the rules of this job, and the clocks."""
+
+    send: Send
+    judge: Callable[[Reply, Request], Outcome]
+    cost: Callable[[str, Usage], Decimal | None]
+    sent: Callable[[Request, int, str], None]  #: (request, n, at): note it before it leaves
+    rekey: Callable[[], bool]  #: read the key again; True when it changed
+    luck: Callable[[], float]
+    price_source: Callable[[str], str | None] = lambda model: None
+    clock: Callable[[], float] = anyio.current_time
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The job's limits."""
+
+    concurrency: int = 32
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    max_backoff_s: float = 60.0
+    drain_s: float = 25.0
+    policy: Policy = field(default_factory=Policy)
+    terms: Terms = field(default_factory=Terms)
+
+
+def iso_now() -> str:
+    """Now in UTC, ISO 8601 with microseconds and a Z."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
