@@ -158,10 +158,13 @@ async def _obey_signals(session: Session) -> None:
 
 async def _show(session: Session, progress: Progress) -> None:
     """Bar or lines, and status.json."""
-    next_status_s = 0.0
+    next_status_s, waiting = 0.0, False
     while True:
         snapshot = session.snapshot()
         progress.show(snapshot)
+        if snapshot.waiting_for and not waiting:
+            session.say.log(f"waiting: {snapshot.waiting_for}")
+        waiting = bool(snapshot.waiting_for)
         if snapshot.at_s >= next_status_s:
             next_status_s = snapshot.at_s + STATUS_EVERY_S
             await anyio.to_thread.run_sync(write_status, session, "running", snapshot)

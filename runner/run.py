@@ -102,6 +102,7 @@ class _Run:
 
 
 def _run_locked(prepared: Prepared, directory: RunDirectory, options: RunOptions, say: Say) -> Ending:
+    say.log_to(directory.log)
     known = directory.read_run()
     if known:
         _same_run(known, prepared, directory)

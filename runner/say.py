@@ -6,9 +6,12 @@ from data or servers never reach a terminal.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TextIO
 
 from runner.errors import JobError, RunnerError
@@ -22,17 +25,33 @@ def plain(text: str) -> str:
 
 
 class Say:
-    """The talk of one command. `write` is replaced by a progress bar that shares the screen."""
+    """The talk of one command, on stderr and, once there is one, in the run's log."""
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False, stream: TextIO | None = None) -> None:
         self.quiet = quiet
         self.verbose = verbose
         self.stream = stream or sys.stderr
+        self._log: Path | None = None
+
+    def log_to(self, path: Path) -> None:
+        """From now on everything that is said goes to this file too, with its time, silenced or not."""
+        self._log = path
 
     def line(self, text: str = "") -> None:
         """Something worth knowing."""
+        self.log(text)
         if not self.quiet:
             self._write(text)
+
+    def log(self, text: str) -> None:
+        """For the log alone. A log that cannot be written is no reason to stop a run."""
+        if self._log is None:
+            return
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with suppress(OSError):
+            descriptor = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "a", encoding="utf-8", errors="replace") as file:
+                file.write(f"{now} {plain(text)}\n")
 
     def detail(self, text: str) -> None:
         """Only with -v."""
@@ -41,6 +60,7 @@ class Say:
 
     def error(self, error: RunnerError) -> None:
         """`error: …`, and below a blank line `hint: …`. Never silenced."""
+        self.log(f"error: {error.message}")
         if isinstance(error, JobError) and error.mistakes:
             for mistake in error.mistakes:
                 self._write(f"error: {mistake}")
