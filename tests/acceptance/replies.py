@@ -1,0 +1,174 @@
+"""An endpoint that answers what a script says, byte for byte, and a job of a few rows to send there.
+
+Rule: nothing is added to what the script says but a content-length, so that a test shows what the program makes of
+exactly these bytes. It runs on a thread of the test with a loop of its own; `arrivals` is only ever appended to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from runner.ending import Ending
+from runner.prepare import Asked
+from runner.run import RunOptions
+from runner.run import run as run_job
+from runner.say import Say
+from runner.standing import status_of
+
+WORD = "row "  #: every prompt is this and the row's ordinal
+
+
+@dataclass(frozen=True)
+class Said:
+    """One answer, `after_s` seconds."""
+
+    body: bytes
+    status: int = 200
+    after_s: float = 0.0
+    headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
+
+    def wire(self) -> bytes:
+        lines = [f"HTTP/1.1 {self.status} Said", *(f"{name}: {value}" for name, value in self.headers.items())]
+        head = "\r\n".join([*lines, f"content-length: {len(self.body)}", "", ""])
+        return head.encode("latin-1") + self.body
+
+
+def message(content: Any = "fine", **members: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content, **members}
+
+
+def completion(content: Any = "fine", **members: Any) -> dict[str, Any]:
+    """A chat completion as OpenAI's documents show it, `members` over its own."""
+    whole = {
+        "id": "r-1",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": "m-1",
+        "choices": [{"index": 0, "message": message(content), "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12},
+    }
+    return whole | members
+
+
+def plain(row: int, _: int = 0) -> Said:
+    """The answer of a well-behaved server."""
+    return Said(orjson.dumps(completion(f"answer {row}")))
+
+
+class Replies:
+    """`with Replies(script) as server:`; script(row, nth) is the answer to the nth request (0, 1, …) of a row."""
+
+    def __init__(self, script: Callable[[int, int], Said] = plain) -> None:
+        self.script = script
+        self.arrivals: list[int] = []
+        self.base_url = ""
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = self._loop.run_until_complete(asyncio.start_server(self._talk, "127.0.0.1", 0))
+        self.base_url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0.01)  # the loop closes aborted transports in its next round
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            while True:
+                row = int(json.loads(await _body(reader))["messages"][-1]["content"].removeprefix(WORD))
+                nth = self.arrivals.count(row)
+                self.arrivals.append(row)
+                said = self.script(row, nth)
+                await asyncio.sleep(said.after_s)
+                writer.write(said.wire())
+                await writer.drain()
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            writer.transport.abort()
+
+
+async def _body(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    lines = head.lower().split(b"\r\n")
+    length = next(line.partition(b":")[2] for line in lines if line.startswith(b"content-length:"))
+    return await reader.readexactly(int(length))
+
+
+@dataclass
+class Job:
+    """A job of `rows` rows at `base_url`; `request` and the other sections are laid over the plain ones."""
+
+    root: Path
+    base_url: str
+    rows: int
+    rows_per_part: int = 4
+    request: Mapping[str, Any] = field(default_factory=dict)
+    sections: Mapping[str, Any] = field(default_factory=dict)
+    said: StringIO = field(default_factory=StringIO)
+
+    def __post_init__(self) -> None:
+        lines = (orjson.dumps({"text": f"{WORD}{row}"}) + b"\n" for row in range(self.rows))
+        self.root.mkdir(parents=True, exist_ok=True)
+        (self.root / "rows.jsonl").write_bytes(b"".join(lines))
+        job = {
+            "name": "job",
+            "input": {"path": "rows.jsonl"},
+            "request": {"model": "m", "messages": [{"role": "user", "content": "{{ text }}"}], **self.request},
+            "endpoint": {"base_url": self.base_url, "api_key_env": "REPLIES_KEY"},
+            "limits": {"concurrency": 2},
+            "retry": {"max_attempts": 1},
+            "pricing": {"m": {"input": 2, "output": 8}},
+            "output": {"rows_per_part": self.rows_per_part},
+        }
+        self.file.write_text(json.dumps(job | self.sections), encoding="utf-8")  # JSON is YAML
+
+    @property
+    def file(self) -> Path:
+        return self.root / "job.yaml"
+
+    @property
+    def run_root(self) -> Path:
+        return self.root / "runs" / "job"
+
+    def run(self, output: Path | None = None) -> Ending:
+        """The program itself, in this process."""
+        options = RunOptions(environ={"REPLIES_KEY": "sk-replies"}, signals=False)
+        return run_job(Asked(self.file, output=output), options, Say(stream=self.said))
+
+    def parts(self) -> list[Path]:
+        return sorted((self.run_root / "results").glob("part-*.parquet"))
+
+    def table(self) -> Any:
+        """All parts. Fails unless each row is there exactly once, in order, and no journal is left."""
+        table = pa.concat_tables([pq.read_table(path, partitioning=None) for path in self.parts()])
+        assert table["row_index"].to_pylist() == list(range(self.rows))
+        assert list((self.run_root / "journal").iterdir()) == []
+        assert status_of(self.run_root).finished
+        return table
