@@ -55,7 +55,7 @@ def run(asked: Asked, options: RunOptions, say: Say) -> Ending:
     if options.fresh:
         _set_aside(directory, say)
     started = directory.read_run() is not None
-    early = None if started else _examine(loaded, None, say)  # a new run makes nothing until it can start
+    early = None if started else _startable(loaded, options, say)
     directory.make()
     with Lock(directory.lock, iso_now()):
         saved = directory.read("survey.json") if started else None
@@ -63,6 +63,14 @@ def run(asked: Asked, options: RunOptions, say: Say) -> Ending:
         if not started or not saved:
             directory.write("survey.json", prepared.survey.to_json())
         return _run_locked(prepared, directory, options, say)
+
+
+def _startable(loaded: Loaded, options: RunOptions, say: Say) -> Prepared:
+    """A new run makes nothing on the disk until it can start."""
+    if not loaded.asked.simulate:
+        key_of(loaded, options.environ)
+        endpoint_of(loaded, options.environ)
+    return _examine(loaded, None, say)
 
 
 def _set_aside(directory: RunDirectory, say: Say) -> None:
