@@ -7,7 +7,8 @@ arithmetic over two snapshots, so nothing is counted a second time here.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -55,7 +56,7 @@ class Snapshot:
         share = 100 * self.settled / self.rows if self.rows else 100.0
         parts = [f"{self.settled:,} of {self.rows:,} rows ({share:.0f} %)", *self.details()]
         if self.left_s is not None:
-            parts.append(f"{duration(self.left_s)} left")
+            parts.append(f"{duration(round(self.left_s))} left")
         return ", ".join(parts)
 
     def details(self) -> list[str]:
@@ -107,19 +108,29 @@ class Progress:
                 file=self._say.stream,
                 unit="rows",
                 dynamic_ncols=True,
-                bar_format="{n_fmt}/{total_fmt} {bar} {percentage:3.0f}%{postfix}",
+                bar_format="{n_fmt}/{total_fmt} rows {bar} {percentage:3.0f}%{postfix}",
                 ascii=_ascii_only(self._say),
                 miniters=1,
+                leave=False,  # the summary says it all
             )
+            self._say.around = self._aside
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._say.around = nullcontext
         if self._bar is not None:
             self._bar.close()
 
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Take the bar off its line, let somebody write, and draw it again below."""
+        self._bar.clear()
+        yield
+        self._bar.refresh()
+
     def show(self, snapshot: Snapshot) -> None:
         if self._bar is not None:
-            left = [] if snapshot.left_s is None else [f"{duration(snapshot.left_s)} left"]
+            left = [] if snapshot.left_s is None else [f"{duration(round(snapshot.left_s))} left"]
             self._bar.n = snapshot.settled
             self._bar.set_postfix_str(", ".join([*snapshot.details(), *left]), refresh=True)
         elif snapshot.at_s >= self._next_line_s:

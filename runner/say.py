@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -31,6 +32,7 @@ class Say:
         self.quiet = quiet
         self.verbose = verbose
         self.stream = stream or sys.stderr
+        self.around: Callable[[], AbstractContextManager[object]] = nullcontext  #: a bar steps aside while we write
         self._log: Path | None = None
 
     def log_to(self, path: Path) -> None:
@@ -71,7 +73,7 @@ class Say:
 
     def _write(self, text: str) -> None:
         # A closed stderr is no reason to lose a run.
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError), self.around():
             print(plain(text), file=self.stream, flush=True)
 
     @property
