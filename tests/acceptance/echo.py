@@ -12,7 +12,6 @@ import json
 import random
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -35,22 +34,27 @@ class Arrival:
 class Echo:
     """`with Echo() as echo:` serves on `echo.base_url`.
 
-    latency_s: longest time before an answer, evenly drawn; failing: share of first arrivals of a row answered 500.
+    latency_s: longest time before an answer, evenly drawn; failing: share of first arrivals of a row answered 500;
+    ration: most answers that one life is given before `lift()`, so that none of them can finish the run.
     """
 
     latency_s: float = 0.0
     failing: float = 0.0
+    ration: int | None = None
     seed: int = 0
     life: int = 0
     arrivals: list[Arrival] = field(default_factory=list)
     waits: dict[int, float] = field(default_factory=dict)  #: rows that are told 429, and for how many seconds
     base_url: str = ""
+    spent_at_s: float | None = None  #: when this life's ration was used up
 
     def __enter__(self) -> Self:
         self._luck = random.Random(self.seed)
         self._loop = asyncio.new_event_loop()
         self._open = asyncio.Event()
         self._open.set()
+        self._lifted = asyncio.Event()
+        self._given = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._server = self._loop.run_until_complete(asyncio.start_server(self._talk, "127.0.0.1", 0, backlog=256))
         self.base_url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
@@ -79,9 +83,13 @@ class Echo:
         """Answer what was held back, and go on answering."""
         self._loop.call_soon_threadsafe(self._open.set)
 
-    def rows(self) -> Counter[int]:
-        """How often each row has arrived."""
-        return Counter(arrival.row for arrival in list(self.arrivals))
+    def lift(self) -> None:
+        """No ration any more."""
+        self._loop.call_soon_threadsafe(self._lifted.set)
+
+    def begin(self, life: int) -> None:
+        """From now on arrivals are those of this process of the run."""
+        self.life, self._given, self.spent_at_s = life, 0, None
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -104,9 +112,18 @@ class Echo:
         status = 429 if row in self.waits else 500 if not known and self._luck.random() < self.failing else 200
         await asyncio.sleep(latency_s)
         await self._open.wait()
+        await self._ration(arrival)
         writer.write(_reply(status, text, arrival.number, self.waits.get(row)))
         arrival.status = status
         await writer.drain()
+
+    async def _ration(self, arrival: Arrival) -> None:
+        if self.ration is None or self._lifted.is_set():
+            return
+        if arrival.life != self.life or self._given >= self.ration:
+            self.spent_at_s = self.spent_at_s or time.monotonic()
+            await self._lifted.wait()
+        self._given += 1
 
 
 async def _body(reader: asyncio.StreamReader) -> bytes:

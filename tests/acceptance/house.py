@@ -37,7 +37,7 @@ request:
   model: echo-1
   messages:
     - {{role: user, content: "{{{{ text }}}}"}}
-  max_completion_tokens: 20
+  max_completion_tokens: 500
 endpoint: {{base_url: "{base_url}", api_key_env: ECHO_KEY}}
 limits: {{concurrency: {concurrency}}}
 retry: {{max_backoff_s: 0.05}}
@@ -132,7 +132,7 @@ class House:
 
     def start(self, *words: str) -> Life:
         """`runner run` on the job, again and again: the next life of the run."""
-        self.echo.life = len(self.lives)
+        self.echo.begin(len(self.lives))
         talk = self.root / f"life-{len(self.lives)}.txt"
         with talk.open("wb") as stderr:
             process = subprocess.Popen(
@@ -150,6 +150,7 @@ class House:
 
     def finish(self) -> Life:
         """The last life, to its end."""
+        self.echo.lift()
         life = self.start()
         code = life.wait()
         assert code == 0, life.said()
