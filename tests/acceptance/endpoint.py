@@ -71,7 +71,8 @@ def ok(content: str | None = "fine", *, usage: Any = USAGE, finish: str = "stop"
 
 def refused(status: int, message: str, code: str | None = None, **headers: str) -> Said:
     """An error in the API's shape. Headers with _ for -."""
-    body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
     return Said(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
