@@ -120,9 +120,9 @@ def _end(ending: Ending, say: Say, *, as_json: bool) -> None:
     for line in lines(ending):
         say.line(line)
     if as_json:
-        import orjson
+        import json
 
-        click.echo(orjson.dumps(ending.to_json()))
+        click.echo(json.dumps(ending.to_json(), ensure_ascii=False))
     if ending.error:
         say.error(ending.error)
     sys.exit(ending.exit_code)
@@ -133,7 +133,7 @@ def _end(ending: Ending, say: Say, *, as_json: bool) -> None:
 @option("--json", "as_json", is_flag=True, help="One JSON line a run.")
 def status(target: Path | None, as_json: bool) -> None:
     """How far a run is: of a job, a run directory, or every run under a directory [./runs, jobs/runs or here]."""
-    import orjson
+    import json
 
     from runner.standing import runs_under, status_of
 
@@ -143,7 +143,7 @@ def status(target: Path | None, as_json: bool) -> None:
         raise UsageError(f"there is no run in {root}", hint="give a job file, a run directory, or a directory of runs")
     for path in found:
         seen = status_of(path)
-        click.echo(orjson.dumps(seen.to_json()) if as_json else "\n".join(seen.lines()))
+        click.echo(json.dumps(seen.to_json(), ensure_ascii=False) if as_json else "\n".join(seen.lines()))
 
 
 def _usual_place() -> Path:

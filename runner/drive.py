@@ -96,13 +96,15 @@ async def _pipeline(session: Session) -> None:
     keeper.on_complete = to_seal.send_nowait
     left = [part for part in session.ranges if part.number not in session.standing.sealed]
     feeder = Feeder(session.prepared.reader, session.prepared.recipe, keeper, window)
-    async with anyio.create_task_group() as sealing:
-        sealing.start_soon(_seal_each, session, complete)
-        with to_seal:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_held, session, partial(feeder.run, left, to_engine, to_keep.clone(), session.stop))
-                tasks.start_soon(_held, session, partial(engine.run, requests, to_keep, session.stop))
-                tasks.start_soon(keeper.run, events, session.stop)
+    with complete:
+        async with anyio.create_task_group() as sealing:
+            sealing.start_soon(_held, session, partial(_seal_each, session, complete))
+            with to_seal:
+                async with anyio.create_task_group() as tasks:
+                    feed = partial(feeder.run, left, to_engine, to_keep.clone(), session.stop)
+                    tasks.start_soon(_held, session, feed)
+                    tasks.start_soon(_held, session, partial(engine.run, requests, to_keep, session.stop))
+                    tasks.start_soon(keeper.run, events, session.stop)
 
 
 async def _held(session: Session, task: Callable[[], Awaitable[None]]) -> None:

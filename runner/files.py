@@ -47,6 +47,11 @@ def open_append(path: Path) -> int:
         raise storage_error("cannot open", path, error) from error
 
 
+def touch(path: Path) -> None:
+    """Make an empty file; fine when it is there."""
+    os.close(open_append(path))
+
+
 def write_all(descriptor: int, data: bytes, path: Path) -> None:
     """Write all of `data` with one call.
 

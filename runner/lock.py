@@ -16,7 +16,7 @@ from types import TracebackType
 import orjson
 
 from runner import files
-from runner.errors import HeldError
+from runner.errors import HeldError, StorageError
 
 #: `is_held` has the lock for an instant when nobody else does; a second look is longer after the first than that.
 LOOK_S = 0.1
@@ -37,8 +37,15 @@ class Lock:
             raise files.storage_error("cannot open", self.path, error) from error
         if not self._taken() and not self._taken(after_s=LOOK_S):
             raise self._held()
-        self._sign()
+        self._sign_or_leave()
         return self
+
+    def _sign_or_leave(self) -> None:
+        try:
+            self._sign()
+        except StorageError:
+            os.close(self._descriptor)  # a lock without a process behind it would be held for ever
+            raise
 
     def _taken(self, after_s: float = 0.0) -> bool:
         time.sleep(after_s)

@@ -56,7 +56,9 @@ class Bucket:
 
     def correct(self, difference: float) -> None:
         """The reply reported `difference` more units than were estimated (negative: fewer)."""
-        self.level = min(self.capacity, self.level - difference)
+        # No deeper in debt than a minute's worth: the provider's own window has rolled over by then, and a server that
+        # reports 10^18 tokens must not hold the lane for years.
+        self.level = min(self.capacity, max(self.level - difference, -self.per_minute))
 
 
 @dataclass(slots=True)

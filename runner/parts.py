@@ -8,6 +8,7 @@ than block its range. The footer says which run, range and epoch this is, with t
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -69,8 +70,8 @@ def read_footer(path: Path) -> Footer:
     """Raises RunDirectoryError for a file that is no part of ours."""
     try:
         metadata = pq.read_metadata(path).metadata or {}
-        members = orjson.loads(metadata[FOOTER_KEY])
-    except (OSError, KeyError, pa.ArrowInvalid, orjson.JSONDecodeError) as error:
+        members = json.loads(metadata[FOOTER_KEY])
+    except (OSError, KeyError, pa.ArrowInvalid, ValueError) as error:
         raise RunDirectoryError(
             f"{path} is not a whole part of a run: {error}",
             hint="move it out of the results directory; its rows are sent again only if their journal is gone too",
@@ -208,4 +209,5 @@ def _put_in_place(temporary: Path, target: Path) -> None:
 
 def _footer(part: Range, totals: Tally) -> bytes:
     members = {"run": part.run, "range": part.number, "epoch": part.epoch, "rows": part.rows}
-    return orjson.dumps(members | {"input_hash": part.input_hash, "totals": totals_to_json(totals)})
+    # The standard library's json: sums of what servers call token counts may pass 64 bits, which orjson refuses.
+    return json.dumps(members | {"input_hash": part.input_hash, "totals": totals_to_json(totals)}).encode()

@@ -215,8 +215,13 @@ def _work(run: _Run, keeper: Keeper) -> tuple[RunnerError | None, int | None]:
         )
         try:
             anyio.run(partial(_drive_connected, session, transport, run.options.signals), backend_options=_loop())
+        except RunnerError as error:
+            return error, None
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            first = _first(group)
+            if not isinstance(first, RunnerError):
+                raise first from None
+            return first, None
         return session.stop.reason, session.stop.signal
 
 

@@ -63,7 +63,9 @@ class RunDirectory:
                 f"{self.root} is not empty and is not the directory of a run",
                 hint="choose another directory with -o; nothing was touched",
             )
-        for directory in (self.root, self.journals, self.results):
+        files.make_directory(self.root)
+        files.touch(self.lock)  # before anything else: it says that the directory is ours
+        for directory in (self.journals, self.results):
             files.make_directory(directory)
 
     def open_journals(self) -> dict[int, Path]:

@@ -29,8 +29,6 @@ from runner.errors import StorageError
 from runner.journal import replay
 from runner.keep import Keeper
 
-pytestmark = pytest.mark.filterwarnings("ignore:Unclosed <MemoryObjectReceiveStream:ResourceWarning")
-
 ROWS, ROWS_PER_PART = 4, 2
 SHORT = -1  #: in place of an error number: half of the bytes are written
 AT_MOST = 200  #: calls of one kind in a run of four rows
@@ -53,22 +51,16 @@ class Fault:
         return f"{self.name}-{what}{'-for-good' if self.lasting else ''}"
 
 
-def _not_yet(reason: str, *fault: Any, **named: Any) -> Any:
-    return pytest.param(Fault(*fault, **named), marks=pytest.mark.xfail(strict=True, reason=reason))
-
-
-LEAKED = "Lock.__enter__ keeps the flock when the owner's record cannot be written"
-FOREIGN = "a start that failed before its lock was there leaves a directory that the next start takes for a stranger's"
 FAULTS = [
-    _not_yet(LEAKED, "write", FULL, 12, lasting=True),
-    _not_yet(LEAKED, "write", SHORT, 12),
-    _not_yet(LEAKED, "write", BROKEN, 12),
+    Fault("write", FULL, 12, lasting=True),
+    Fault("write", SHORT, 12),
+    Fault("write", BROKEN, 12),
     Fault("fdatasync", BROKEN, 8),
     Fault("fdatasync", FULL, 8, lasting=True),
     Fault("fsync", BROKEN, 6),
-    _not_yet(FOREIGN, "open", FULL, 10),
+    Fault("open", FULL, 10),
     Fault("replace", FULL, 4),
-    _not_yet(FOREIGN, "mkdir", FULL, 3),
+    Fault("mkdir", FULL, 3),
     Fault("unlink", BROKEN, 4),
     Fault("write_table", FULL, 2),
     Fault("close", FULL, 2),
@@ -345,9 +337,6 @@ def test_a_file_that_may_not_grow_ends_the_run_with_exit_4_in_words(server: Repl
     assert job.table()["status"].to_pylist() == ["ok"] * 20
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a part that cannot be written cancels what is on the wire instead of draining it"
-)
 def test_a_part_that_cannot_be_written_loses_no_answer_that_is_on_its_way(
     server: Replies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,7 +348,6 @@ def test_a_part_that_cannot_be_written_loses_no_answer_that_is_on_its_way(
     assert story.kept == set(server.arrivals)
 
 
-@pytest.mark.xfail(strict=True, reason="an error raised while sending leaves run(): no ending is said, no JSON line")
 def test_the_json_line_is_there_when_the_disk_stops_a_run(server: Replies, tmp_path: Path) -> None:
     server.script = long_answer
     job = Job(tmp_path, server.base_url, 20, rows_per_part=20)
@@ -376,9 +364,6 @@ def test_a_run_leaves_its_log(server: Replies, tmp_path: Path) -> None:
     assert (job.run_root / "run.log").read_text(encoding="utf-8")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="drive._pipeline never closes the receiving end of the stream of complete ranges"
-)
 def test_a_run_closes_what_it_has_opened(server: Replies, tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
