@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from runner.say import Say
 if TYPE_CHECKING:
     from runner.ending import Ending
     from runner.prepare import Asked, Prepared
+    from runner.run import RunOptions
 
 #: Options of the contract whose machinery does not exist yet, refused in words.
 NOT_BUILT = {
@@ -78,40 +79,76 @@ def render(job: Path, limit: int, sets: tuple[str, ...], inputs: tuple[str, ...]
         click.echo(orjson.dumps(members))
 
 
+def _run_options(command: Any) -> Any:
+    """The options that `run` and `retry` share."""
+    shared = [
+        option("-o", "--output", type=click.Path(path_type=Path), help="The run's directory [directory/NAME]."),
+        _SETS,
+        option("-c", "--concurrency", type=click.IntRange(1), help="Requests in flight."),
+        option("--simulate", is_flag=True, help="On the embedded simulator, into NAME.simulated; no key, no cost."),
+        option("--allow-failed", metavar="N|N%", help="Exit 0 with up to so many rows not ok."),
+        option("--max-failures", metavar="N|N%", help="Stop when more rows than this are not ok."),
+        option("--json", "as_json", is_flag=True, help="One JSON line about the ending on stdout, no talk."),
+        option("-q", "--quiet", is_flag=True, help="Errors only."),
+        option("-v", "--verbose", is_flag=True, help="More detail."),
+        option("--yes", is_flag=True, help="Answer questions with yes."),
+        option("--max-usd", hidden=True),
+    ]
+    for add in reversed(shared):
+        command = add(command)
+    return command
+
+
 @commands.command()
 @_JOB
-@option(
-    "-o", "--output", type=click.Path(path_type=Path), help="The run's directory [the job's output.directory/NAME]."
-)
 @_INPUT
 @_LIMIT
-@_SETS
-@option("-c", "--concurrency", type=click.IntRange(1), help="Requests in flight.")
-@option("--simulate", is_flag=True, help="On the embedded simulator, into NAME.simulated; no key, no cost.")
-@option("--allow-failed", metavar="N|N%", help="Exit 0 with up to so many rows not ok.")
-@option("--max-failures", metavar="N|N%", help="Stop when more rows than this are not ok.")
+@_run_options
 @option("--fresh", is_flag=True, help="Move the old run aside and start anew.")
-@option("--json", "as_json", is_flag=True, help="One JSON line about the ending on stdout, no talk.")
-@option("-q", "--quiet", is_flag=True, help="Errors only.")
-@option("-v", "--verbose", is_flag=True, help="More detail.")
-@option("--yes", is_flag=True, help="Answer questions with yes.")
-@option("--max-usd", hidden=True)
 @option("--accept-changes", hidden=True, is_flag=False, flag_value="all")
 @option("--keep-answers", hidden=True, is_flag=True, default=None)
 @option("--sample", hidden=True)
 def run(job: Path, **given: Any) -> None:
     """Run a job, or go on with it: the same command again continues where the last one stopped."""
     from runner.run import RunOptions
+
+    asked = _asked(job, given["sets"], given["inputs"], given["limit"])
+    _carry_out(asked, RunOptions(given["fresh"], given["allow_failed"], given["max_failures"]), given)
+
+
+@commands.command()
+@click.argument("target", metavar="JOB|RUN", type=click.Path(path_type=Path))
+@_run_options
+@option("--status", "statuses", multiple=True, metavar="S", help="Rows of this status: truncated, refused, failed, …")
+@option("--kind", "kinds", multiple=True, metavar="K", help="Rows that failed with this kind: TIMEOUT, SERVER, …")
+def retry(target: Path, **given: Any) -> None:
+    """Send final rows again: everything that is not ok, or the rows of a status or kind."""
+    from runner.records import Kind, Status
+    from runner.reopen import Selection
+    from runner.run import RunOptions
+
+    statuses = _known(given["statuses"], list(Status), "--status")
+    kinds = _known([kind.upper() for kind in given["kinds"]], list(Kind), "--kind")
+    options = RunOptions(False, given["allow_failed"], given["max_failures"], Selection(statuses, kinds))
+    _carry_out(_asked(target, given["sets"], (), None), options, given)
+
+
+def _known(words: Sequence[str], known: Sequence[str], flag: str) -> frozenset[str]:
+    for word in words:
+        if word not in known:
+            raise UsageError(f"{flag} {word}: there is no such thing", hint=f"one of {', '.join(known)}")
+    return frozenset(words)
+
+
+def _carry_out(asked: Asked, options: RunOptions, given: dict[str, Any]) -> None:
+    """Run a job as it is asked for, and end as it ends."""
     from runner.run import run as run_job
 
     for name, sentence in NOT_BUILT.items():
-        if given[name]:
+        if given.get(name):
             raise UsageError(sentence)
-    asked = _asked(job, given["sets"], given["inputs"], given["limit"])
-    asked = _also(asked, given)
     say = Say(quiet=given["quiet"] or given["as_json"], verbose=given["verbose"])
-    options = RunOptions(given["fresh"], given["allow_failed"], given["max_failures"])
-    _end(run_job(asked, options, say), say, as_json=given["as_json"])
+    _end(run_job(_also(asked, given), options, say), say, as_json=given["as_json"])
 
 
 def _end(ending: Ending, say: Say, *, as_json: bool) -> None:

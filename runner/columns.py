@@ -105,6 +105,12 @@ def part_schema(inputs: Any, results: Any, prefix: str) -> Any:
     return pa.schema([*inputs, *(field.with_name(prefix + field.name) for field in results)])
 
 
+def prefix_of(names: Sequence[str]) -> str:
+    """The prefix of the result columns of a part: its last column is request_hash, or raw when that was asked for."""
+    last = names[-1]
+    return last.removesuffix("raw") if last.endswith("raw") else last.removesuffix("request_hash")
+
+
 def conflicts(names: Iterable[str], spec: ResultSpec, prefix: str) -> list[str]:
     """The input columns, in their order, that have the name of a result column."""
     taken = {prefix + name for name in result_schema(spec).names}

@@ -94,7 +94,8 @@ async def _pipeline(session: Session) -> None:
     keeper.on_saved = partial(_saved, session)
     keeper.on_freed = window.free_bytes
     keeper.on_complete = to_seal.send_nowait
-    left = [part for part in session.ranges if part.number not in session.standing.sealed]
+    opened = {number: open_.part for number, open_ in session.standing.open.items()}
+    left = [opened.get(part.number, part) for part in session.ranges if part.number not in session.standing.sealed]
     feeder = Feeder(session.prepared.reader, session.prepared.recipe, keeper, window)
     with complete:
         async with anyio.create_task_group() as sealing:

@@ -30,7 +30,7 @@ from runner.records import Attempt
 FORMAT = 1
 
 _START = b'{"line":"'
-_STARTS = re.compile(rb'\{"line":"(?:head|sent|attempt|record)",')
+_STARTS = re.compile(rb'\{"line":"(?:head|sent|attempt|record|reopen)",')
 _END = re.compile(rb',"crc":"([0-9a-f]{8})"\}')
 _RECORD_START = b'{"line":"record","row_index":'
 _TAIL_BYTES = len(b',"crc":"01234567"}')
@@ -222,6 +222,14 @@ def _take(result: Replayed, members: dict[str, Any]) -> None:
     elif kind == "head":
         members.pop("format")
         result.head = Head(**members)
+
+
+def head_in(data: Any, run: str, range_no: int) -> Head | None:
+    """The head of a journal, without reading further than it."""
+    for line in intact_lines(data, seed(run, range_no)):
+        if line and data[line.start : line.end].startswith(b'{"line":"head"'):
+            return replay(bytes(data[line.start : line.end]), run, range_no).head
+    return None
 
 
 def record_row(data: Any, line: Line) -> int | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -149,17 +149,37 @@ class Shape:
 def seal(part: Range, totals: Tally, paths: tuple[Path, Path], shape: Shape, inputs: Callable[[], pa.Table]) -> None:
     """Write the part of a complete range and put it in place, durably.
 
-    paths: the range's journal, and the part to be; inputs: gives the range's input columns, one row per ordinal. The
-    caller deletes the journal afterwards: a crash before that only means sealing again.
+    paths: the range's journal, and the part to be. When the range was opened again, the part is there already: rows
+    without a record in the journal keep what it says of them. inputs: gives the range's input columns, one row per
+    ordinal. The caller deletes the journal afterwards: a crash before that only means sealing again.
     """
     journal, target = paths
     temporary = journal.with_name(f"{target.name}.tmp")
     schema = shape.part.with_metadata({FOOTER_KEY: _footer(part, totals)})
     with journal.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        lines = _all_lines(part, data, journal)
-        tables = record_tables(data, lines, shape.results)
-        _write(temporary, schema, inputs(), tables)
+        lines = record_lines(data, part.run, part.number)
+        kept = kept_rows(target, shape, lines)
+        _check_complete(part, {*lines, *(kept["row_index"].to_pylist() if kept else ())}, journal)
+        tables = record_tables(data, [lines[row] for row in sorted(lines)], shape.results)
+        _write(temporary, schema, inputs(), tables if kept is None else in_order([kept, *tables]))
     _put_in_place(temporary, target)
+
+
+def kept_rows(path: Path, shape: Shape, but: Collection[int]) -> pa.Table | None:
+    """The result columns, without prefix, of the rows of a part that are not among `but`; None: there is no part."""
+    if not path.exists():
+        return None
+    names = shape.part.names[len(shape.part.names) - len(shape.results.names) :]
+    table = pq.read_table(path, columns=names, partitioning=None).rename_columns(shape.results.names)
+    stays = [row not in but for row in table["row_index"].to_pylist()]
+    return table.filter(pa.array(stays, pa.bool_())).cast(shape.results)
+
+
+def in_order(tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+    """Tables of the result schema as one, sorted by row_index."""
+    together = pa.concat_tables(tables)
+    rows = together["row_index"].to_pylist()
+    yield together.take(pa.array(sorted(range(len(rows)), key=rows.__getitem__), pa.int64()))
 
 
 def write_empty(part: Range, journal_directory: Path, target: Path, shape: Shape) -> None:
@@ -170,15 +190,12 @@ def write_empty(part: Range, journal_directory: Path, target: Path, shape: Shape
     _put_in_place(temporary, target)
 
 
-def _all_lines(part: Range, data: Any, journal: Path) -> list[Line]:
-    found = record_lines(data, part.run, part.number)
+def _check_complete(part: Range, found: Collection[int], journal: Path) -> None:
     wanted = range(part.first_row, part.first_row + part.rows)
     missing = [row for row in wanted if row not in found]
     if missing or len(found) != part.rows:
-        raise RunDirectoryError(
-            f"{journal}: {len(missing)} rows have no record (first {missing[:1]}); cannot be sealed"
-        )
-    return [found[row] for row in wanted]
+        said = f"{len(missing)} rows have no record (first {missing[:1]})"
+        raise RunDirectoryError(f"{journal}: {said}; cannot be sealed")
 
 
 def _write(path: Path, schema: pa.Schema, inputs: pa.Table, tables: Iterator[pa.Table]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from runner.columns import ResultSpec, conflicts, part_schema, result_schema
-from runner.errors import ChangedError, JobError
+from runner.errors import ChangedError, JobError, RunDirectoryError
 from runner.feed import Recipe
 from runner.outputs import Output, compile_output
 from runner.parts import Shape
@@ -23,6 +23,7 @@ from runner.pricing import Price, price_of, upper_bound
 from runner.records import Request
 from runner.sources import Reader, expand
 from runner.spec import JobSpec, parse
+from runner.store import RunDirectory
 from runner.survey import Survey, SurveyOptions, stale, survey
 from runner.template import Prompt, compile_prompt
 from runner.wire.encode import encode, output_cap
@@ -117,7 +118,10 @@ def _plain_price(price: Price) -> dict[str, Any]:
 
 
 def load(asked: Asked) -> Loaded:
-    """Read and parse the job file. Raises JobError with every mistake."""
+    """Read and parse the job file; or take the job of a run, when its directory is given. Raises JobError with every
+    mistake."""
+    if (asked.job / "run.json").is_file():
+        return of_run(RunDirectory(asked.job))
     path = asked.job
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -130,6 +134,18 @@ def load(asked: Asked) -> Loaded:
         return (path.parent / name).read_text(encoding="utf-8-sig")
 
     return Loaded(parse(text, str(path), read_file=read_file, overrides=asked.sets), asked)
+
+
+def of_run(directory: RunDirectory) -> Loaded:
+    """The job of a run as run.json keeps it: neither job file nor prompt files are needed."""
+    known = directory.read_run()
+    if known is None:
+        raise RunDirectoryError(
+            f"{directory.root} is not the directory of a run: it has no run.json",
+            hint="give the path that `runner run` named",
+        )
+    asked = Asked(Path(known["job_file"]), output=directory.root, simulate=known["simulated"])
+    return Loaded(JobSpec.model_validate(known["job"]), asked)
 
 
 def take_survey(loaded: Loaded, saved: Mapping[str, Any] | None, progress: Callable[[int, int], None]) -> Survey:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from runner.errors import RunDirectoryError, RunnerError
-from runner.parts import Range, record_lines, record_tables
-from runner.prepare import Asked, Loaded, Prepared, prepare
+from runner.journal import head_in
+from runner.parts import Range, read_footer, record_lines, record_tables
+from runner.prepare import Prepared, of_run, prepare
 from runner.recovery import ranges_of
 from runner.sources import Survey
-from runner.spec import JobSpec
 from runner.store import RunDirectory
 
 
@@ -35,12 +36,10 @@ def open_directory(path: Path) -> RunDirectory:
 
 def prepared_of(directory: RunDirectory) -> Prepared:
     """The job of a run as run.json keeps it: readers need no job file."""
-    known, saved = directory.read_run(), directory.read("survey.json")
-    if known is None or saved is None:
+    saved = directory.read("survey.json")
+    if saved is None:
         raise RunDirectoryError(f"{directory.root} has no survey yet", hint="the run has only just begun")
-    job = JobSpec.model_validate(known["job"])
-    asked = Asked(Path(known["job_file"]), output=directory.root, simulate=known["simulated"])
-    return prepare(Loaded(job, asked), Survey.from_json(saved))
+    return prepare(of_run(directory), Survey.from_json(saved))
 
 
 def ranges_in(directory: RunDirectory) -> tuple[int, list[Range]]:
@@ -58,31 +57,54 @@ def records(directory: RunDirectory, columns: Sequence[str] | None = None) -> It
     run_id = (directory.read_run() or {})["run"]
     names = list(columns) if columns is not None else prepared.shape.part.names
     ranges = ranges_of(prepared.survey, run_id)
-    opened = {number: _open_tables(prepared, directory, ranges[number]) for number in directory.open_journals()}
+    opened = {number: _open_rows(prepared, directory, ranges[number]) for number in directory.open_journals()}
     parts = directory.parts()
     for number in sorted(opened.keys() | parts.keys()):
-        if number in parts:
-            yield pq.read_table(parts[number], columns=names, partitioning=None).replace_schema_metadata(None)
-        else:
-            yield from (table.select(names) for table in opened[number])
+        yield from _tables(opened.get(number), parts.get(number), prepared, names)
 
 
-def _open_tables(prepared: Prepared, directory: RunDirectory, part: Range) -> list[Any]:
-    """The settled rows of an open range, joined with their input columns."""
+@dataclass(frozen=True, slots=True)
+class _OpenRows:
+    """The settled rows of a journal, joined with their input columns."""
+
+    epoch: int
+    table: Any
+
+
+def _tables(opened: _OpenRows | None, part: Path | None, prepared: Prepared, names: list[str]) -> Iterator[Any]:
+    """A range's rows: the journal's when there is no part, both when the range was opened again, the journal first."""
+    if part is None:
+        if opened:
+            yield opened.table.select(names)
+        return
+    if opened is None or opened.epoch <= read_footer(part).epoch:
+        yield pq.read_table(part, columns=names, partitioning=None).replace_schema_metadata(None)
+        return
+    index = prepared.job.output.prefix + "row_index"
+    again = set(opened.table[index].to_pylist())
+    base = pq.read_table(part, partitioning=None).replace_schema_metadata(None)
+    kept = base.filter(pa.array([row not in again for row in base[index].to_pylist()], pa.bool_()))
+    together = pa.concat_tables([opened.table, kept.cast(opened.table.schema)])
+    yield together.sort_by(index).select(names)
+
+
+def _open_rows(prepared: Prepared, directory: RunDirectory, part: Range) -> _OpenRows | None:
+    """None: the range was sealed meanwhile, or nothing in it is settled yet."""
     path = directory.journal(part.number)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            head = head_in(data, part.run, part.number)
             lines = record_lines(data, part.run, part.number)
             rows = sorted(lines)
             tables = list(record_tables(data, [lines[row] for row in rows], prepared.shape.results))
-    except (FileNotFoundError, ValueError):  # sealed meanwhile, or nothing in it yet
-        return []
+    except (FileNotFoundError, ValueError):
+        return None
     if not tables:
-        return []
+        return None
     results = pa.concat_tables(tables)
     inputs = _inputs(prepared, part).take(pa.array([row - part.first_row for row in rows], pa.int64()))
     columns = [*inputs.columns, *results.columns]
-    return [pa.Table.from_arrays(columns, schema=prepared.shape.part)]
+    return _OpenRows(head.epoch if head else 1, pa.Table.from_arrays(columns, schema=prepared.shape.part))
 
 
 def _inputs(prepared: Prepared, part: Range) -> Any:

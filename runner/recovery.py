@@ -7,13 +7,16 @@ have no end become attempts of kind UNKNOWN, written down before anything else i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
-from runner import files
-from runner.columns import attempt_from_record, attempt_record, tally, tally_attempt
+import pyarrow.parquet as pq
+
+from runner import files, notes
+from runner.columns import attempt_from_record, attempt_record, prefix_of, tally, tally_attempt
 from runner.errors import ChangedError, RunDirectoryError
 from runner.journal import Head, Journal, Replayed, Sent, attempt_line, replay, unknown_attempt
 from runner.parts import Footer, Range, read_footer
@@ -83,21 +86,9 @@ def look(directory: RunDirectory, ranges: Sequence[Range], *, live: bool) -> Sta
     """How far a run is, without touching anything: for readers, who hold no lock. live: a process is working on it, so
     a request without an end is on the wire, not lost.
 
-    Journals are read before parts, so a range that is sealed meanwhile is seen in at least one of the two; a range seen
-    in both is the part's.
+    Journals are read before parts, so a range that is sealed meanwhile is seen in at least one of the two.
     """
-    by_number = {part.number: part for part in ranges}
-    standing = Standing()
-    for number, path in directory.open_journals().items():
-        part = by_number.get(number)
-        if part:
-            found = replay(files.read_file(path) or b"", part.run, number)
-            standing.damaged += found.damaged
-            standing.open[number] = _open_range(part, found, [] if live else found.unanswered())
-    for number, path in directory.parts().items():
-        standing.sealed[number] = _checked(path, number, by_number)
-        standing.open.pop(number, None)
-    return standing
+    return _Survey(directory, ranges).standing(live=live, mend=False)
 
 
 def recover(directory: RunDirectory, ranges: Sequence[Range]) -> Standing:
@@ -106,15 +97,74 @@ def recover(directory: RunDirectory, ranges: Sequence[Range]) -> Standing:
     Only the holder of the lock may call this. Raises RunDirectoryError for parts that are not of this run, and
     ChangedError for a range whose input is not what was sent.
     """
-    by_number = {part.number: part for part in ranges}
-    standing = Standing()
-    for number, path in directory.parts().items():
-        standing.sealed[number] = _checked(path, number, by_number)
-    for number, path in directory.open_journals().items():
-        _recover_range(standing, path, number, by_number)
+    standing = _Survey(directory, ranges).standing(live=False, mend=True)
     for path in directory.journals.glob("*.tmp"):
         files.remove(path)
     return standing
+
+
+class _Survey:
+    """One look at a run directory: journals, notes and parts, in this order."""
+
+    def __init__(self, directory: RunDirectory, ranges: Sequence[Range]) -> None:
+        self._directory = directory
+        self._by_number = {part.number: part for part in ranges}
+        self._run = ranges[0].run if ranges else ""
+        self._journals = {number: files.read_file(path) for number, path in directory.open_journals().items()}
+        self._notes = notes.read(directory.root / "notes.jsonl", self._run)
+
+    def standing(self, *, live: bool, mend: bool) -> Standing:
+        standing = Standing()
+        for number, path in self._directory.parts().items():
+            standing.sealed[number] = _checked(path, number, self._by_number)
+        for number in sorted(self._journals.keys() | self._notes.keys()):
+            self._look_into(standing, number, live=live, mend=mend)
+        return standing
+
+    def _look_into(self, standing: Standing, number: int, *, live: bool, mend: bool) -> None:
+        path, data = self._directory.journal(number), self._journals.get(number)
+        part = self._by_number.get(number)
+        if part is None:
+            raise RunDirectoryError(
+                f"{path} belongs to no range of this run", hint="move it aside; nothing was touched"
+            )
+        found = replay(data or b"", part.run, number)
+        standing.damaged += found.damaged
+        sealed = standing.sealed.get(number)
+        before = sealed.epoch if sealed else 0
+        fresh = [note for note in self._notes.get(number, []) if note.epoch > before]
+        epoch = max([found.epoch or 0, *(note.epoch for note in fresh)])
+        if epoch <= before:
+            self._done_with(path, found, sealed, mend=mend)
+            return
+        _check_journal(path, found, part, before)
+        if mend:
+            _mend_end(path, data or b"", found.length)
+        base = base_rows(self._directory.part(number)) if sealed else {}
+        opening = _Opening(replace(part, epoch=epoch), found, [] if live else found.unanswered(), fresh, base)
+        standing.sealed.pop(number, None)
+        standing.unanswered += opening.lost
+        standing.open[number] = opening.opened()
+        if mend:
+            _write_down(path, opening.part, opening.lost)
+
+    @staticmethod
+    def _done_with(path: Path, found: Replayed, sealed: Footer | None, *, mend: bool) -> None:
+        """A journal that holds nothing beyond its part."""
+        if found.epoch is None and found.length and not sealed:
+            raise RunDirectoryError(
+                f"{path} has no intact line of this run",
+                hint="move it aside to send its rows again; nothing was touched",
+            )
+        if mend:
+            files.remove(path)
+
+
+def _check_journal(path: Path, found: Replayed, part: Range, before: int) -> None:
+    if found.head and found.head.epoch != before + 1:
+        raise RunDirectoryError(f"{path} is of epoch {found.head.epoch}, which does not follow its part's ({before})")
+    if found.head and found.head.input_hash != part.input_hash:
+        raise _changed(part)
 
 
 def _checked(path: Path, number: int, by_number: dict[int, Range]) -> Footer:
@@ -134,32 +184,6 @@ def _checked(path: Path, number: int, by_number: dict[int, Range]) -> Footer:
 def _changed(part: Range) -> ChangedError:
     rows = f"{part.first_row} to {part.first_row + part.rows - 1}"
     return ChangedError(f"the input of rows {rows} is not what it was when they were sent")
-
-
-def _recover_range(standing: Standing, path: Path, number: int, by_number: dict[int, Range]) -> None:
-    part = by_number.get(number)
-    data = files.read_file(path) or b""
-    if part is None:
-        raise RunDirectoryError(f"{path} belongs to no range of this run", hint="move it aside; nothing was touched")
-    found = replay(data, part.run, number)
-    standing.damaged += found.damaged
-    sealed = standing.sealed.get(number)
-    if found.epoch is None and found.length and not sealed:
-        raise RunDirectoryError(
-            f"{path} has no intact line of this run", hint="move it aside to send its rows again; nothing was touched"
-        )
-    if found.epoch is None or (sealed and found.epoch <= sealed.epoch):
-        files.remove(path)
-        return
-    if found.epoch != (sealed.epoch + 1 if sealed else 1):
-        raise RunDirectoryError(f"{path} is of epoch {found.epoch}, which does not follow its part's")
-    if found.head and found.head.input_hash != part.input_hash:
-        raise _changed(part)
-    _mend_end(path, data, found.length)
-    lost = found.unanswered()
-    standing.unanswered += lost
-    standing.open[number] = _open_range(part, found, lost)
-    _write_down(path, part, lost)
 
 
 def _mend_end(path: Path, data: bytes, length: int) -> None:
@@ -183,19 +207,61 @@ def _write_down(path: Path, part: Range, lost: Sequence[Sent]) -> None:
         journal.close()
 
 
-def _open_range(part: Range, found: Replayed, lost: Sequence[Sent]) -> OpenRange:
-    opened = OpenRange(part, done=set(found.records))
-    for record in found.records.values():
-        opened.settled.add(tally(record))
-    for row, tries in found.attempts.items():
-        if row not in opened.done:
-            opened.prior[row] = tuple(attempt_from_record(members) for members in tries.values())
-    for sent in lost:
-        if sent.row not in opened.done:
-            opened.prior[sent.row] = (*opened.prior.get(sent.row, ()), unknown_attempt(sent))
-    for row, attempts in opened.prior.items():
-        opened.pending[row] = _total(attempts)
-    return opened
+#: What is read of a part when its range is open again.
+_BASE_COLUMNS = ("row_index", "status", "error_kind", "content", "refusal", "attempts")
+
+
+def base_rows(path: Path) -> dict[int, dict[str, Any]]:
+    """The rows of a part, by ordinal, as far as the bill and the attempts go."""
+    prefix = prefix_of(pq.read_schema(path).names)
+    table = pq.read_table(path, columns=[prefix + name for name in _BASE_COLUMNS], partitioning=None)
+    return {row["row_index"]: row for row in table.rename_columns(list(_BASE_COLUMNS)).to_pylist()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """A range that is open: what its journal and, when it was opened again, its part hold."""
+
+    part: Range
+    found: Replayed
+    lost: list[Sent]
+    reopened: Sequence[notes.Reopened]
+    base: Mapping[int, Mapping[str, Any]]
+
+    def opened(self) -> OpenRange:
+        rows = {**self.base, **self.found.records}
+        again = {row: note.epoch for note in self.reopened for row in note.rows}
+        opened = OpenRange(self.part)
+        for row, record in rows.items():
+            if row in again and not _asked_since(record, again[row]):
+                self._take_back(opened, row, record)
+            else:
+                opened.done.add(row)
+                opened.settled.add(tally(record))
+        for row in (self.found.attempts.keys() | {sent.row for sent in self.lost}) - opened.done - opened.prior.keys():
+            self._take_back(opened, row, None)
+        return opened
+
+    def _take_back(self, opened: OpenRange, row: int, record: Mapping[str, Any] | None) -> None:
+        """A row that is not final: every exchange that was ever made for it."""
+        tries = {(attempt.epoch, attempt.n): attempt for attempt in (earlier(record) if record else ())}
+        tries |= {key: attempt_from_record(members) for key, members in self.found.attempts.get(row, {}).items()}
+        tries |= {(sent.epoch, sent.n): unknown_attempt(sent) for sent in self.lost if sent.row == row}
+        opened.prior[row] = tuple(tries[key] for key in sorted(tries))
+        opened.pending[row] = _total(opened.prior[row])
+
+
+def _asked_since(record: Mapping[str, Any], epoch: int) -> bool:
+    return any(attempt["epoch"] >= epoch for attempt in record["attempts"] or ())
+
+
+def earlier(record: Mapping[str, Any]) -> list[Attempt]:
+    """The exchanges of a row that is asked again; its paid answer, if it had one, moves into the last of them."""
+    attempts = [attempt_from_record(members) for members in record["attempts"] or ()]
+    paid = record["status"] != "failed" or record["error_kind"] == "OUTPUT"
+    if attempts and paid:
+        attempts[-1] = replace(attempts[-1], answer=record["content"] or record["refusal"])
+    return attempts
 
 
 def _total(attempts: Sequence[Attempt]) -> Tally:

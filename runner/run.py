@@ -10,7 +10,7 @@ import platform
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -29,6 +29,7 @@ from runner.pricing import words
 from runner.progress import survey_bar
 from runner.records import Tally
 from runner.recovery import Standing, ranges_of, recover
+from runner.reopen import Selection, reopen, select
 from runner.say import Say
 from runner.spec import JobSpec
 from runner.store import FORMAT, RunDirectory, move_aside, refuse_changes
@@ -44,6 +45,7 @@ class RunOptions:
     fresh: bool = False
     allow_failed: str | None = None  #: N or N%
     max_failures: str | None = None
+    retry: Selection | None = None  #: send these final rows again first
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     signals: bool = True
 
@@ -118,6 +120,8 @@ def _run_locked(prepared: Prepared, directory: RunDirectory, options: RunOptions
     ranges = ranges_of(prepared.survey, run_id)
     run = _Run(prepared, directory, options, say, ranges, recover(directory, ranges))
     _accept_job(run, known, run_id)
+    if options.retry is not None:
+        run = _retried(run, options.retry, run_id)
     _say_standing(run, new=known is None)
     keeper = Keeper(directory, prepared.spec, run.standing, prepared.survey.rows_per_part)
     try:
@@ -125,6 +129,18 @@ def _run_locked(prepared: Prepared, directory: RunDirectory, options: RunOptions
     finally:
         keeper.close()
     return _finish(run, keeper, error, signal)
+
+
+def _retried(run: _Run, wanted: Selection, run_id: str) -> _Run:
+    """The run with the rows that are wanted again opened again."""
+    found = select(run.directory, run.ranges, run.standing, wanted)
+    rows = sum(len(note.rows) for note in found)
+    if not rows:
+        run.say.line("no final row is to be sent again")
+        return run
+    run.say.line(f"sending {rows:,} final rows again; what they said and cost stays in their attempts")
+    reopen(run.directory, run_id, found)
+    return replace(run, standing=recover(run.directory, run.ranges))
 
 
 def _same_run(known: Mapping[str, Any], prepared: Prepared, directory: RunDirectory) -> None:
@@ -289,8 +305,14 @@ def _write_manifest(run: _Run, totals: Tally) -> None:
     if not run.ranges and not directory.parts():
         nothing = Range(directory.read_run()["run"], 0, 0, 0, 1, "")  # type: ignore[index]
         write_empty(nothing, directory.journals, directory.part(0), run.prepared.shape)
+    epochs = {number: footer.epoch for number, footer in run.standing.sealed.items()}
     parts = [
-        {"file": directory.part(part.number).name, "first_row": part.first_row, "rows": part.rows, "epoch": part.epoch}
+        {
+            "file": directory.part(part.number).name,
+            "first_row": part.first_row,
+            "rows": part.rows,
+            "epoch": epochs[part.number],
+        }
         for part in run.ranges
     ]
     members = {"format": FORMAT, "rows": run.prepared.survey.rows, "parts": parts, "totals": totals_to_json(totals)}

@@ -17,7 +17,7 @@ def lines(ending: Ending) -> list[str]:
     if not ending.finished:
         said.append(f"to go on: {ending.command}")
     elif totals.not_ok:
-        said.append(f"to look at them: runner status {ending.root}")
+        said.append(f"to send the {totals.not_ok:,} rows that are not ok again: runner retry {ending.root}")
     else:
         said.append(f"to read them: python -c \"import runner; print(runner.read_results('{ending.root}'))\"")
     return said

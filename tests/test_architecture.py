@@ -15,7 +15,7 @@ import runner
 ROOT = Path(runner.__file__).parent
 LAYERS = {
     "words": ["errors", "records"],
-    "rules": ["spec", "template", "wire", "outputs", "columns", "retry", "halts", "pace", "pricing"],
+    "rules": ["spec", "template", "wire", "outputs", "columns", "retry", "halts", "pace", "pricing", "plan"],
     "edges": [
         "sources",
         "survey",
@@ -27,6 +27,8 @@ LAYERS = {
         "store",
         "lock",
         "recovery",
+        "notes",
+        "reopen",
     ],
     "shell": [
         "stop",
