@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.errors import RunnerError, UsageError
-from runner.say import Say
+from runner.say import Say, plain
 
 if TYPE_CHECKING:
     from runner.ending import Ending
@@ -35,13 +35,16 @@ NOT_BUILT = {
 
 def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
     """A click option that the environment can give too."""
-    variable = "RUNNER_" + names[-1].lstrip("-").replace("-", "_").upper()
+    long = next(name for name in names if name.startswith("--"))
+    variable = "RUNNER_" + long.lstrip("-").replace("-", "_").upper()
     return click.option(*names, envvar=variable, show_envvar=False, **settings)
 
 
 _SETS = option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override one leaf of the job file.")
 _LIMIT = option("-n", "--limit", type=click.IntRange(1), help="Only the first N rows.")
-_INPUT = option("-i", "--input", "inputs", multiple=True, metavar="PATH", help="Read this input instead of the job's.")
+_INPUT = option(
+    "-i", "--input", "inputs", type=click.Path(), multiple=True, help="Read this input instead of the job's."
+)
 _JOB = click.argument("job", type=click.Path(path_type=Path))
 
 
@@ -61,12 +64,12 @@ def check(job: Path, sets: tuple[str, ...], inputs: tuple[str, ...], limit: int 
     from runner.checking import report
 
     for line in report(_prepared(_asked(job, sets, inputs, limit))):
-        click.echo(line)
+        click.echo(plain(line))
 
 
 @commands.command()
 @_JOB
-@option("-n", "--limit", type=click.IntRange(1), default=3, show_default=True, help="How many requests.")
+@click.option("-n", "--limit", type=click.IntRange(1), default=3, show_default=True, help="How many requests.")
 @_SETS
 @_INPUT
 def render(job: Path, limit: int, sets: tuple[str, ...], inputs: tuple[str, ...]) -> None:
@@ -142,13 +145,23 @@ def _known(words: Sequence[str], known: Sequence[str], flag: str) -> frozenset[s
 
 def _carry_out(asked: Asked, options: RunOptions, given: dict[str, Any]) -> None:
     """Run a job as it is asked for, and end as it ends."""
+    import json
+
+    from runner.ending import refusal
     from runner.run import run as run_job
 
     for name, sentence in NOT_BUILT.items():
         if given.get(name):
             raise UsageError(sentence)
+    asked = _also(asked, given)
     say = Say(quiet=given["quiet"] or given["as_json"], verbose=given["verbose"])
-    _end(run_job(_also(asked, given), options, say), say, as_json=given["as_json"])
+    try:
+        ending = run_job(asked, options, say)
+    except RunnerError as error:
+        if given["as_json"]:
+            click.echo(json.dumps(refusal(asked, error), ensure_ascii=False))
+        raise
+    _end(ending, say, as_json=given["as_json"])
 
 
 def _end(ending: Ending, say: Say, *, as_json: bool) -> None:
@@ -180,7 +193,10 @@ def status(target: Path | None, as_json: bool) -> None:
         raise UsageError(f"there is no run in {root}", hint="give a job file, a run directory, or a directory of runs")
     for path in found:
         seen = status_of(path)
-        click.echo(json.dumps(seen.to_json(), ensure_ascii=False) if as_json else "\n".join(seen.lines()))
+        if as_json:
+            click.echo(json.dumps(seen.to_json(), ensure_ascii=False))
+        else:
+            click.echo("\n".join(map(plain, seen.lines())))
 
 
 def _usual_place() -> Path:

@@ -6,6 +6,7 @@ Rule: a secret lives in a `Key` or in `Headers.hidden`; nothing here shows one. 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,12 +38,13 @@ class Key:
     Key.from_file(Path("~/.keys/comet"))        # read again by `reload()`
     """
 
-    __slots__ = ("__read", "__value", "origin")
+    __slots__ = ("__forms", "__read", "__value", "origin")
 
     def __init__(self, read: Callable[[], str], origin: str) -> None:
         """`read` gives the value now, or raises JobError. `origin` says where it comes from, in words."""
         self.__read = read
         self.__value = read()
+        self.__forms = forms(self.__value)
         self.origin = origin
 
     @classmethod
@@ -62,7 +64,7 @@ class Key:
 
     def black_out(self, data: bytes) -> bytes:
         """`data` without this key."""
-        return black_out(data, (self.__value,))
+        return black_out(data, self.__forms)
 
     def reload(self) -> bool:
         """Read the source again; true when the key is another one. A file that cannot be read now keeps the old key:
@@ -71,8 +73,11 @@ class Key:
             value = self.__read()
         except JobError:
             return False
-        changed, self.__value = value != self.__value, value
-        return changed
+        if value == self.__value:
+            return False
+        self.__value = value
+        self.__forms += forms(value)  # replies to requests that carried the old key may still come
+        return True
 
     def __repr__(self) -> str:
         return f"<Key ******** from {self.origin}>"
@@ -89,11 +94,23 @@ class Headers:
     hidden: tuple[str, ...] = field(default=(), repr=False)
 
 
-def black_out(data: bytes, secrets: tuple[str, ...]) -> bytes:
-    """`data` with every secret in it replaced by stars. Values under 8 characters are no secrets but words."""
-    for secret in secrets:
-        if len(secret) >= 8:
-            data = data.replace(secret.encode(), b"********")
+def forms(*secrets: str) -> tuple[bytes, ...]:
+    """The ways in which a reply may quote secrets: plain and as JSON. Under 8 characters it is a word, no secret."""
+    escaped = [(secret, json.dumps(secret)[1:-1]) for secret in secrets if len(secret) >= 8]
+    return tuple({form.encode() for plain, text in escaped for form in (plain, text, text.replace("/", "\\/"))})
+
+
+def hider(*secrets: str) -> Callable[[bytes], bytes]:
+    """A function that blacks `secrets` out, and shows them to nobody who looks at it."""
+    known = forms(*secrets)
+    return lambda data: black_out(data, known)
+
+
+def black_out(data: bytes, secrets: tuple[bytes, ...]) -> bytes:
+    """`data` with every one of `secrets` (see `forms`) replaced by stars."""
+    for form in secrets:
+        if form in data:
+            data = data.replace(form, b"********")
     return data
 
 

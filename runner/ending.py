@@ -50,6 +50,12 @@ class Ending:
         }
 
 
+def refusal(asked: Asked, error: RunnerError) -> dict[str, Any]:
+    """The last line of `--json` for what was refused or broke before there was an ending."""
+    told = {"exit_code": error.exit_code, "reason": "refused", "error": error.message, "hint": error.hint}
+    return told | {"run": None, "results": None, "rows": None, "totals": None, "next": command_again(asked)}
+
+
 def exit_code(ended: tuple[RunnerError | None, int | None], not_ok: int, allowed: int | None) -> int:
     """ended: (error, signal) that stopped the run, if any did; allowed: rows that may be not ok."""
     error, signal = ended
@@ -69,7 +75,7 @@ def share(text: str | None, rows: int) -> int | None:
         value = float(number)
     except ValueError:
         value = -1.0
-    if value < 0 or (not percent and value != int(value)) or (percent and value > 100):
+    if not 0 <= value < 1e18 or (not percent and value != int(value)) or (percent and value > 100):
         raise UsageError(f"`{text}` is neither a number of rows nor a share such as 2%")
     return int(rows * value / 100) if percent else int(value)
 

@@ -204,7 +204,7 @@ def carried(job: JobSpec, taken: Survey) -> list[str]:
     columns = job.output.columns
     if columns == "none":
         return []
-    return list(taken.columns) if columns == "all" else list(columns)
+    return list(taken.columns) if columns == "all" else [name for name in columns if name in taken.columns]
 
 
 def result_spec(job: JobSpec, output: Output | None, endpoint: str) -> ResultSpec:

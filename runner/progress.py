@@ -7,6 +7,7 @@ arithmetic over two snapshots, so nothing is counted a second time here.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from runner.say import Say, dollars
 LINE_EVERY_S = 30.0
 BAR_EVERY_S = 0.5
 STATUS_EVERY_S = 10.0
+WIDE_COLUMNS = 110
+_WIDE = "{n_fmt}/{total_fmt} rows {bar} {percentage:3.0f}%{postfix}"
+_NARROW = "{n_fmt}/{total_fmt} {percentage:.0f}%{postfix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,14 @@ class Snapshot:
             parts.append(f"{duration(round(self.left_s))} left")
         return ", ".join(parts)
 
+    def brief(self) -> str:
+        """The same for a bar of 80 columns."""
+        left = [] if self.left_s is None else [f"{duration(round(self.left_s))} left"]
+        tokens = f"{self.tokens_per_s / 1000:.0f}k" if self.tokens_per_s >= 1000 else f"{self.tokens_per_s:.0f}"
+        parts = [*left, f"{self.rows_per_s:.3g} rows/s", f"{tokens} tokens/s", dollars(self.cost_usd)]
+        parts += [f"{self.not_ok} not ok", f"{self.in_flight} in flight"]
+        return " ".join([*parts, self.waiting_for] if self.waiting_for else parts)
+
     def details(self) -> list[str]:
         unknown = f" + {self.unknown_exchanges} unknown" if self.unknown_exchanges else ""
         parts = [
@@ -93,6 +105,7 @@ class Progress:
         self._rows = rows
         self._done = done
         self._bar: Any = None
+        self._wide = shutil.get_terminal_size().columns >= WIDE_COLUMNS
         self._next_line_s = LINE_EVERY_S
 
     @property
@@ -108,7 +121,7 @@ class Progress:
                 file=self._say.stream,
                 unit="rows",
                 dynamic_ncols=True,
-                bar_format="{n_fmt}/{total_fmt} rows {bar} {percentage:3.0f}%{postfix}",
+                bar_format=_WIDE if self._wide else _NARROW,
                 ascii=_ascii_only(self._say),
                 miniters=1,
                 leave=False,  # the summary says it all
@@ -121,6 +134,12 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
+    def _postfix(self, snapshot: Snapshot) -> str:
+        if not self._wide:
+            return snapshot.brief()
+        left = [] if snapshot.left_s is None else [f"{duration(round(snapshot.left_s))} left"]
+        return ", ".join([*left, *snapshot.details()])
+
     @contextmanager
     def _aside(self) -> Iterator[None]:
         """Take the bar off its line, let somebody write, and draw it again below."""
@@ -130,9 +149,8 @@ class Progress:
 
     def show(self, snapshot: Snapshot) -> None:
         if self._bar is not None:
-            left = [] if snapshot.left_s is None else [f"{duration(round(snapshot.left_s))} left"]
             self._bar.n = snapshot.settled
-            self._bar.set_postfix_str(", ".join([*snapshot.details(), *left]), refresh=True)
+            self._bar.set_postfix_str(self._postfix(snapshot), refresh=True)
         elif snapshot.at_s >= self._next_line_s:
             self._next_line_s = snapshot.at_s + LINE_EVERY_S
             self._say.line(snapshot.words())

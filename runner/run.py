@@ -54,10 +54,13 @@ def run(asked: Asked, options: RunOptions, say: Say) -> Ending:
     """Run a job, or go on with it. Raises RunnerError for what was refused before anything was sent."""
     loaded = load(asked)
     directory = RunDirectory(loaded.run_root)
+    for given in (options.allow_failed, options.max_failures):
+        share(given, 1)  # refused now, not when everything has been sent
+    directory.refuse_strangers()
+    started = not options.fresh and directory.read_run() is not None
+    early = None if started else _startable(loaded, options, say)
     if options.fresh:
         _set_aside(directory, say)
-    started = directory.read_run() is not None
-    early = None if started else _startable(loaded, options, say)
     directory.make()
     with Lock(directory.lock, iso_now()):
         saved = directory.read("survey.json") if started else None
@@ -119,6 +122,7 @@ def _run_locked(prepared: Prepared, directory: RunDirectory, options: RunOptions
     run_id = known["run"] if known else uuid.uuid4().hex
     ranges = ranges_of(prepared.survey, run_id)
     run = _Run(prepared, directory, options, say, ranges, recover(directory, ranges))
+    _all_there(run)
     _accept_job(run, known, run_id)
     if options.retry is not None:
         run = _retried(run, options.retry, run_id)
@@ -141,6 +145,16 @@ def _retried(run: _Run, wanted: Selection, run_id: str) -> _Run:
     run.say.line(f"sending {rows:,} final rows again; what they said and cost stays in their attempts")
     reopen(run.directory, run_id, found)
     return replace(run, standing=recover(run.directory, run.ranges))
+
+
+def _all_there(run: _Run) -> None:
+    """A finished run whose parts are gone is not paid for a second time in silence."""
+    gone = [part.number for part in run.ranges if part.number not in run.standing.sealed]
+    if gone and run.directory.read("manifest.json") is not None:
+        raise RunDirectoryError(
+            f"{run.directory.part(gone[0])} is gone, and this run had finished",
+            hint="put it back, or start anew with --fresh",
+        )
 
 
 def _same_run(known: Mapping[str, Any], prepared: Prepared, directory: RunDirectory) -> None:

@@ -14,7 +14,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,11 @@ from runner import files
 from runner.errors import ChangedError, RunDirectoryError
 
 FORMAT = 1
+#: The names in a run directory, those of later milestones included.
+OURS = frozenset(
+    {"run.json", "survey.json", "journal", "results", "manifest.json", "status.json", "run.log", "lock"}
+    | {"input", "notes.jsonl", "removed.jsonl", "results.next", "report.html"}
+)
 _PART = re.compile(r"part-(\d+)\.parquet")
 _JOURNAL = re.compile(r"(\d+)\.jsonl")
 
@@ -54,15 +61,26 @@ class RunDirectory:
     def part(self, range_no: int) -> Path:
         return self.results / f"part-{range_no:05d}.parquet"
 
-    def make(self) -> None:
-        """Make the directories, refusing to move into one that is somebody else's."""
+    def refuse_strangers(self) -> None:
+        """Raise RunDirectoryError when what is there is somebody else's: not even --fresh may move it."""
         if self.root.exists() and not self.root.is_dir():
             raise RunDirectoryError(f"{self.root} is a file", hint="choose another directory with -o")
-        if self.root.is_dir() and not (self.root / "lock").exists() and any(self.root.iterdir()):
+        names = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
+        if any(name not in OURS and not name.startswith(".") for name in names) and not self._has_run():
             raise RunDirectoryError(
                 f"{self.root} is not empty and is not the directory of a run",
                 hint="choose another directory with -o; nothing was touched",
             )
+
+    def _has_run(self) -> bool:
+        """A run.json of ours, if of another version; a damaged one counts only among nothing but our own names."""
+        with suppress(RunDirectoryError):
+            return {"format", "run"} <= (self.read("run.json") or {}).keys()
+        return False
+
+    def make(self) -> None:
+        """Make the directories, refusing to move into one that is somebody else's."""
+        self.refuse_strangers()
         files.make_directory(self.root)
         files.touch(self.lock)  # before anything else: it says that the directory is ours
         for directory in (self.journals, self.results):
@@ -138,6 +156,7 @@ def move_aside(root: Path, stamp: str) -> Path | None:
     """Rename a run's directory so that a new one can take its place; its new path, None when there was none."""
     if not root.exists():
         return None
-    aside = root.with_name(f"{root.name}.{stamp}")
+    names = (f"{root.name}.{stamp}{suffix}" for suffix in chain([""], (f"-{n}" for n in count(2))))
+    aside = next(path for path in map(root.with_name, names) if not path.exists())
     files.rename(root, aside)
     return aside

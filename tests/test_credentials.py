@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.credentials import Key, black_out, resolve_headers
+from runner.credentials import Key, black_out, forms, resolve_headers
 from runner.errors import JobError
 
 SECRET = "sk-0123456789abcdef"
@@ -167,5 +167,7 @@ def test_every_mistake_in_headers_at_once() -> None:
 
 
 def test_blacking_out_spares_words() -> None:
-    assert black_out(b'{"m": "key sk-12345678 of none"}', ("sk-12345678", "none")) == b'{"m": "key ******** of none"}'
+    assert (
+        black_out(b'{"m": "key sk-12345678 of none"}', forms("sk-12345678", "none")) == b'{"m": "key ******** of none"}'
+    )
     assert Key.from_env("K", {"K": SECRET}).black_out(f"a {SECRET} b".encode()) == b"a ******** b"

@@ -15,7 +15,7 @@ import asyncio
 import importlib.metadata
 import io
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, cast
@@ -25,7 +25,7 @@ import anyio
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from runner.credentials import Key, black_out
+from runner.credentials import Key, hider
 from runner.records import Billed, Failure, Kind, Reply
 from runner.transport.body import too_large, unpacked
 from runner.transport.faults import FOREIGN, failure_of, one_line
@@ -93,6 +93,7 @@ class Transport:
     def __init__(self, endpoint: Endpoint, key: Key | None, limits: TransportLimits) -> None:
         """Raises JobError when base_url is no http address."""
         self._endpoint = endpoint
+        self._hide = hider(*endpoint.hidden)
         self._key = key
         self._limits = limits
         self._url = address(endpoint.base_url)
@@ -149,13 +150,18 @@ class Transport:
     async def _talk(self, body: bytes, exchange: _Exchange, timer: asyncio.Timeout) -> Reply | Failure:
         response = await self._http.handle_async_request(_Post(self._like, body))
         exchange.status = response.status_code
-        exchange.headers = {name.decode("latin-1").lower(): v.decode("latin-1") for name, v in response.headers.raw}
+        exchange.headers = self._headers(response.headers.raw)
         stream = cast(httpx.AsyncByteStream, response.stream)
         try:
             whole = await self._receive(cast(AsyncGenerator[bytes], aiter(stream)), exchange, timer)
         finally:
             await stream.aclose()
         return self._outcome(response.status_code, exchange, whole)
+
+    def _headers(self, raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+        """Names in lower case; the secrets are looked for in all values at once."""
+        values = self._blacked_out(b"\n".join(value for _, value in raw)).decode("latin-1").split("\n")
+        return {name.decode("latin-1").lower(): value for (name, _), value in zip(raw, values, strict=False)}
 
     async def _receive(self, chunks: AsyncGenerator[bytes], exchange: _Exchange, timer: asyncio.Timeout) -> bool:
         """Read the body into `exchange`; false when it is larger than the cap. Bytes wind the stall clock."""
@@ -179,12 +185,11 @@ class Transport:
         content = unpacked(b"".join(exchange.chunks), encoding, cap) if whole else too_large(cap)
         if isinstance(content, str):
             return _known(Failure(Kind.BAD_REPLY, one_line(content), billed=Billed.MAYBE), exchange)
-        if status >= 300:  # servers like to quote the key that they refuse
-            content = self._blacked_out(content)
+        content = self._blacked_out(content)  # servers like to quote the key that they refuse, some with status 200
         return Reply(status, exchange.headers, content, time.monotonic() - exchange.started)
 
     def _blacked_out(self, body: bytes) -> bytes:
-        body = black_out(body, self._endpoint.hidden)
+        body = self._hide(body)
         return body if self._key is None else self._key.black_out(body)
 
     def _late(self, exchange: _Exchange, *, stalled: bool) -> Failure:

@@ -232,7 +232,6 @@ def test_fresh_moves_the_old_run_aside_whole(place: Place) -> None:
     assert str(aside) in done.err
 
 
-@pytest.mark.xfail(strict=True, reason="the name of what is moved aside counts whole seconds")
 def test_fresh_finds_a_name_that_is_free(place: Place) -> None:
     assert place.run().code == 0
     now = datetime.now(UTC).replace(tzinfo=None)
@@ -244,7 +243,6 @@ def test_fresh_finds_a_name_that_is_free(place: Place) -> None:
     assert len(list((place.root / "runs").iterdir())) == 22
 
 
-@pytest.mark.xfail(strict=True, reason="the old run is moved before the job is looked at")
 def test_fresh_moves_nothing_when_the_new_run_cannot_start(place: Place) -> None:
     assert place.run().code == 0
     place.job(request={"messages": [{"role": "user", "content": "say {{ txt }}"}]})
@@ -273,12 +271,10 @@ def test_a_directory_that_is_not_ours_is_refused_and_untouched(place: Place, nam
     refused_untouched(place, name)
 
 
-@pytest.mark.xfail(strict=True, reason="any directory with a file called lock is taken for a run's")
 def test_a_lock_of_another_program_makes_a_directory_no_run(place: Place) -> None:
     refused_untouched(place, "lock")
 
 
-@pytest.mark.xfail(strict=True, reason="--fresh moves whatever is there")
 @pytest.mark.parametrize("name", ["notes.txt", "lock", "run.json"])
 def test_fresh_does_not_move_a_directory_that_is_not_ours(place: Place, name: str) -> None:
     refused_untouched(place, name, "--fresh")

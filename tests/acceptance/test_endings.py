@@ -77,7 +77,6 @@ def test_rows_that_are_not_ok_decide_between_0_and_1(place: Place, words: tuple[
     assert done.out == ""
 
 
-@pytest.mark.xfail(strict=True, reason="looked at only after everything was sent")
 @pytest.mark.parametrize("option", ["--allow-failed", "--max-failures"])
 @pytest.mark.parametrize("text", ["many", "nan%", "inf"])
 def test_a_share_that_is_none_is_refused_before_anything_is_sent(place: Place, option: str, text: str) -> None:
@@ -171,7 +170,6 @@ def test_a_run_that_cannot_start_makes_nothing(place: Place) -> None:
     assert not place.run_root.exists()
 
 
-@pytest.mark.xfail(strict=True, reason="what is refused before the start is told on stderr only")
 def test_the_json_line_also_tells_what_was_refused(place: Place) -> None:
     place.job(request={"messages": [{"role": "user", "content": "say {{ txt }}"}]})
     done = place.run("--json")

@@ -42,7 +42,7 @@ def slowly(seen: Seen) -> Said:
 
 #: What a bar tells, in whatever order.
 PIECES = [
-    *(r"^\d+/28 ", r" \d+%", r"\b\d+\.\d rows/s\b", r"\b[\d,]+ tok(ens)?/s\b", r"\$[\d.]+", r"\b0 not ok\b"),
+    *(r"^\d+/28 ", r" \d+%", r"\b\d+\.\d rows/s\b", r"\b[\d,]+k? tok(ens)?/s\b", r"\$[\d.]+", r"\b0 not ok\b"),
     *(r"\b4 in flight\b", r"\b\d+ s left\b"),
 ]
 
@@ -105,7 +105,6 @@ def test_the_bar_shows_how_far_it_is_and_what_it_costs(place: Place) -> None:
     assert "\x1b" not in text
 
 
-@pytest.mark.xfail(strict=True, reason="the line is cut at the right edge, with a bar in it that nobody can read")
 def test_eighty_columns_hold_everything(place: Place) -> None:
     middle = bars(shown(place, 80))[2]
     assert [piece for piece in PIECES if not re.search(piece, middle)] == []
@@ -115,7 +114,7 @@ def test_twenty_columns_hold_the_count_and_never_wrap(place: Place) -> None:
     lines = bars(shown(place, 20))
     assert len(lines) >= 3
     assert max(len(line) for line in lines) <= 20
-    assert any(re.match(r"\d+/28 .* \d+%", line) for line in lines)
+    assert any(re.match(r"\d+/28 .*\d+%", line) for line in lines)
 
 
 def test_a_dumb_terminal_gets_plain_lines(place: Place) -> None:
@@ -157,7 +156,6 @@ def test_a_server_cannot_write_to_the_terminal(place: Place) -> None:
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", done.err)
 
 
-@pytest.mark.xfail(strict=True, reason="what goes to stdout for people is printed as it is")
 @pytest.mark.parametrize("command", ["check", "status"])
 def test_a_file_cannot_write_to_the_terminal(place: Place, command: str) -> None:
     (place.root / "rows.jsonl").write_text(json.dumps({"text": "row 0", ANSI: 1}) + "\n")
@@ -242,7 +240,6 @@ def test_the_environment_gives_options(place: Place) -> None:
     assert place.run(RUNNER_OUTPUT="third", RUNNER_MAX_FAILURES="no", RUNNER_ALLOW_FAILED="1").code == 2
 
 
-@pytest.mark.xfail(strict=True, reason="options whose Python name differs are asked for under that name")
 @pytest.mark.parametrize(
     ("name", "value", "shows"),
     [
