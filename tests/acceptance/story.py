@@ -98,7 +98,11 @@ def tell(house: House, aims: list[Aim], luck: random.Random) -> Story:
         if aim is SURVEY:
             os.utime(house.input)  # a survey is believed while size and time stand
         life = house.start()
-        until(lambda life=life, aim=aim: life.ended or aim.seen(house, life) or _spent(house), within_s=AIM_S)
+        until(
+            lambda life=life, aim=aim: life.ended or aim.seen(house, life) or _spent(house),
+            within_s=AIM_S,
+            every_s=0.002,
+        )
         time.sleep(luck.uniform(0.0, aim.after_s))
         phase = _phase(house, life)
         if life.ended:

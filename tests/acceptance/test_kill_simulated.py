@@ -20,7 +20,7 @@ def answers(run: Path) -> list[tuple[int, str]]:
 
 
 def test_the_simulator_dies_with_a_killed_run_which_then_goes_on(build: Build) -> None:
-    house = build(rows=120, concurrency=4, rows_per_part=16)
+    house = build(rows=60, concurrency=6, rows_per_part=16)
     journals = house.run("echo.simulated") / "journal"
     life = house.start("--simulate")
     assert until(lambda: any(b'"record"' in path.read_bytes() for path in journals.glob("*.jsonl")) or life.ended)

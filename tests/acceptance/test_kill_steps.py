@@ -18,7 +18,6 @@ from echo import Echo
 from house import House, audit, environment, sent_again
 
 KILLED = -signal.SIGKILL
-UNBORN = "is not the directory of a run"
 
 
 class Mortals:
@@ -79,7 +78,7 @@ def _try_each(place: Path, steps: range) -> list[Trial]:
 
 def _alone(root: Path, act: Callable[[House], Any]) -> Any:
     with Echo() as echo:
-        return act(House(root, echo, rows=4, concurrency=2, rows_per_part=2))
+        return act(House(root, echo, rows=3, concurrency=2, rows_per_part=2))
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +102,7 @@ def test_death_at_any_step_of_a_run_and_of_its_recovery_loses_nothing(
     line = f"death at each of {steps} steps: {kills} kills, 2 requests in flight, sent again per kill at most {most}"
     record_property("summary", line)
     print(f"\n{line}")
-    others = [trial for trial in trials if not any(UNBORN in complaint for complaint in trial.complaints)]
-    assert [(trial.died_at, trial.complaints) for trial in others if trial.complaints] == []
-    assert steps >= 60
+    assert [(trial.died_at, trial.complaints) for trial in trials if trial.complaints] == []
+    assert steps >= 50
     assert kills >= 1.5 * steps  # a finished run has few steps to die at
     assert most <= 2 * 2
-
-
-@pytest.mark.xfail(strict=True, reason="the journal's directory is made before the lock by which a run is known")
-def test_death_before_the_lock_is_there_leaves_a_directory_that_can_be_used(trials: list[Trial]) -> None:
-    assert [trial.died_at for trial in trials if any(UNBORN in complaint for complaint in trial.complaints)] == []

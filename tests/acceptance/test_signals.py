@@ -29,7 +29,7 @@ def test_the_first_signal_drains_and_nothing_answered_is_sent_again(
     life = house.start()
     assert until(lambda: len(echo.arrivals) >= 30 or life.ended)
     echo.hold()
-    time.sleep(0.1)  # what has been answered comes back, and what it makes room for arrives
+    assert until(lambda: sum(arrival.status is None for arrival in echo.arrivals) == SLOTS)
     life.ask(number)
     assert until(lambda: "8 requests are on the wire" in life.said()), life.said()
     before = len(echo.arrivals)
@@ -87,6 +87,20 @@ def test_the_second_ctrl_c_leaves_at_once_and_the_next_run_tells_what_was_on_the
     found = audit(house)
     assert found.complaints() == []
     assert (found.unknown, found.exchanges, len(echo.arrivals)) == (SLOTS, 48, 48)
+
+
+def test_a_drain_waits_no_longer_than_it_may(build: Build) -> None:
+    house = build(rows=40, concurrency=SLOTS)
+    house.echo.hold()
+    life = house.start("--set", "timeouts.drain_s=0.5")
+    in_full_flight(house)
+    asked = time.monotonic()
+    life.ask(signal.SIGTERM)
+    assert life.wait() == 143, life.said()
+    assert 0.5 <= time.monotonic() - asked < 3.0
+    house.echo.release()
+    assert f"{SLOTS} requests were on the wire" in house.finish().said()
+    assert audit(house).complaints() == []
 
 
 def test_what_was_on_the_wire_at_a_kill_is_told_and_stays_in_the_bill_as_unknown(build: Build) -> None:

@@ -1,0 +1,68 @@
+"""The input changes while a run goes on, or two commands meet on a run that has only just begun."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from house import House, audit, open_files, until
+
+Build = Callable[..., House]
+
+
+def put(house: House, text: str) -> None:
+    """Another input in the place of the old one, in one step."""
+    fresh = house.input.with_suffix(".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(house.input)
+
+
+def test_a_changed_input_stops_the_run_after_what_is_on_the_wire_has_come_back(build: Build) -> None:
+    house = build(rows=40, concurrency=8, rows_per_part=8)
+    echo = house.echo
+    echo.ration = 8  # the first range completes; the next rows stay on the wire
+    echo.hold()
+    life = house.start()
+    assert until(lambda: len(echo.arrivals) == 8 and len(house.journals()) == 5), life.said()
+    before = house.input.read_text(encoding="utf-8")
+    put(house, before.replace(house.texts[3], house.texts[3].upper().replace("ROW", "row")))
+    echo.release()
+    assert until(lambda: len(echo.arrivals) >= 16 or life.ended), life.said()
+    until(lambda: life.ended, within_s=1.0)  # sealing has found the change by now
+    echo.lift()
+    assert life.wait() == 2, life.said()
+    assert "are not the ones that this run was started with" in life.said()
+    put(house, before)
+    resumed = house.finish()
+    assert "on the wire" not in resumed.said()
+    assert audit(house).complaints() == []
+    assert len(echo.arrivals) == 40
+
+
+@pytest.mark.xfail(strict=True, reason="a survey that was taken again is not kept")
+def test_an_input_that_was_only_touched_is_read_again_once(build: Build) -> None:
+    house = build(rows=20)
+    house.start().wait()
+    os.utime(house.input)
+    assert house.start().wait() == 0
+    (file,) = json.loads((house.run() / "survey.json").read_bytes())["files"]
+    assert file["mtime_ns"] == house.input.stat().st_mtime_ns
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at what a process has open")
+@pytest.mark.xfail(strict=True, reason="whether a run has begun is not asked again under the lock")
+def test_a_command_that_was_overtaken_before_the_lock_leaves_the_run_as_it_is(build: Build) -> None:
+    house = build(rows=200, pad_bytes=100_000)
+    slow = house.start("-n", "10")
+    assert until(lambda: str(house.input) in open_files(slow.pid) or slow.ended)
+    slow.ask(signal.SIGSTOP)
+    assert not house.run().exists()
+    house.finish()
+    survey = (house.run() / "survey.json").read_bytes()
+    slow.ask(signal.SIGCONT)
+    assert slow.wait() == 2, slow.said()
+    assert (house.run() / "survey.json").read_bytes() == survey
