@@ -58,16 +58,26 @@ def run(asked: Asked, options: RunOptions, say: Say) -> Ending:
         share(given, 1)  # refused now, not when everything has been sent
     directory.refuse_strangers()
     started = not options.fresh and directory.read_run() is not None
+    if options.retry is not None and not started:
+        raise RunDirectoryError(f"there is no run in {directory.root}", hint="start it with `runner run JOB`")
     early = None if started else _startable(loaded, options, say)
     if options.fresh:
         _set_aside(directory, say)
     directory.make()
     with Lock(directory.lock, iso_now()):
-        saved = directory.read("survey.json") if started else None
-        prepared = early or _examine(loaded, saved, say)
-        if not started or not saved:
+        known = directory.read_run()  # asked again: another command may have been faster
+        saved = directory.read("survey.json") if known else None
+        prepared = early if early and not known else _examine(loaded, saved, say)
+        if known:
+            _same_run(known, prepared, directory)
+        if not saved or _moments(saved) != _moments(prepared.survey.to_json()):
             directory.write("survey.json", prepared.survey.to_json())
-        return _run_locked(prepared, directory, options, say)
+        return _run_locked(_Begun(prepared, directory, options, say), known)
+
+
+def _moments(survey: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+    """Which files a survey read, and as they stood when."""
+    return [(file["path"], file["size"], file["mtime_ns"]) for file in survey["files"]]
 
 
 def _startable(loaded: Loaded, options: RunOptions, say: Say) -> Prepared:
@@ -95,15 +105,13 @@ def _examine(loaded: Loaded, saved: Mapping[str, Any] | None, say: Say) -> Prepa
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _Begun:
     """A run that this process holds."""
 
     prepared: Prepared
     directory: RunDirectory
     options: RunOptions
     say: Say
-    ranges: Sequence[Range]
-    standing: Standing
 
     @property
     def job(self) -> JobSpec:
@@ -114,20 +122,26 @@ class _Run:
         return self.prepared.loaded.asked.simulate
 
 
-def _run_locked(prepared: Prepared, directory: RunDirectory, options: RunOptions, say: Say) -> Ending:
-    say.log_to(directory.log)
-    known = directory.read_run()
-    if known:
-        _same_run(known, prepared, directory)
+@dataclass(frozen=True, slots=True)
+class _Run(_Begun):
+    """The same, and what its directory holds."""
+
+    ranges: Sequence[Range]
+    standing: Standing
+
+
+def _run_locked(begun: _Begun, known: Mapping[str, Any] | None) -> Ending:
+    begun.say.log_to(begun.directory.log)
     run_id = known["run"] if known else uuid.uuid4().hex
-    ranges = ranges_of(prepared.survey, run_id)
-    run = _Run(prepared, directory, options, say, ranges, recover(directory, ranges))
+    ranges = ranges_of(begun.prepared.survey, run_id)
+    standing = recover(begun.directory, ranges)
+    run = _Run(begun.prepared, begun.directory, begun.options, begun.say, ranges, standing)
     _all_there(run)
     _accept_job(run, known, run_id)
-    if options.retry is not None:
-        run = _retried(run, options.retry, run_id)
+    if run.options.retry is not None:
+        run = _retried(run, run.options.retry, run_id)
     _say_standing(run, new=known is None)
-    keeper = Keeper(directory, prepared.spec, run.standing, prepared.survey.rows_per_part)
+    keeper = Keeper(run.directory, run.prepared.spec, run.standing, run.prepared.survey.rows_per_part)
     try:
         error, signal = _work(run, keeper)
     finally:
@@ -144,7 +158,9 @@ def _retried(run: _Run, wanted: Selection, run_id: str) -> _Run:
         return run
     run.say.line(f"sending {rows:,} final rows again; what they said and cost stays in their attempts")
     reopen(run.directory, run_id, found)
-    return replace(run, standing=recover(run.directory, run.ranges))
+    opened = recover(run.directory, run.ranges)
+    opened.unanswered = run.standing.unanswered
+    return replace(run, standing=opened)
 
 
 def _all_there(run: _Run) -> None:
