@@ -64,10 +64,16 @@ class Plan:
         return f"{said}{failed}; {self.to_send:,} to send"
 
 
-def plan(old: Sequence[Stored], new: Sequence[str | None]) -> Plan:
-    """Match new rows, given by their request hashes (None: cannot be rendered), to stored answers."""
-    sources = [j if j < len(old) and h is not None and old[j].request_hash == h else NONE for j, h in enumerate(new)]
-    _match_moved(old, new, sources)
+def plan(old: Sequence[Stored], new: Sequence[str | None], keep: Sequence[str | None] | None = None) -> Plan:
+    """Match new rows, given by their request hashes (None: cannot be rendered), to stored answers.
+
+    keep: the hashes of the new rows under the old job. Given, every ok answer stays with its row, whatever the row's
+    request has become; only the rest is matched by the new hashes.
+    """
+    sources = [NONE] * len(new)
+    if keep is not None:
+        _match(old, keep, sources, only_ok=True)
+    _match(old, new, sources)
     used = {source for source in sources if source != NONE}
     unused = {i for i, row in enumerate(old) if row.request_hash is not None and i not in used}
     changed = sum(source == NONE and j in unused for j, source in enumerate(sources))
@@ -85,13 +91,18 @@ def plan(old: Sequence[Stored], new: Sequence[str | None]) -> Plan:
     )
 
 
-def _match_moved(old: Sequence[Stored], new: Sequence[str | None], sources: list[int]) -> None:
-    """Fill in answers of other ordinals: the earliest one that nobody took, for each hash."""
+def _match(old: Sequence[Stored], new: Sequence[str | None], sources: list[int], *, only_ok: bool = False) -> None:
+    """Fill in sources: the answer of the same ordinal, else the earliest of the same hash that nobody took."""
     taken = set(sources)
+    offered = [row.request_hash if row.ok or not only_ok else None for row in old]
+    for j, request_hash in enumerate(new[: len(old)]):
+        if sources[j] == NONE and request_hash is not None and request_hash == offered[j] and j not in taken:
+            sources[j] = j
+            taken.add(j)
     free: dict[str, deque[int]] = defaultdict(deque)
-    for i, row in enumerate(old):
-        if row.request_hash is not None and i not in taken:
-            free[row.request_hash].append(i)
+    for i, request_hash in enumerate(offered):
+        if request_hash is not None and i not in taken:
+            free[request_hash].append(i)
     for j, request_hash in enumerate(new):
         if sources[j] == NONE and request_hash is not None and free.get(request_hash):
             sources[j] = free[request_hash].popleft()
