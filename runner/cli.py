@@ -21,14 +21,12 @@ from runner.say import Say, plain
 
 if TYPE_CHECKING:
     from runner.ending import Ending
+    from runner.opening import RunOptions
     from runner.prepare import Asked, Prepared
-    from runner.run import RunOptions
 
 #: Options of the contract whose machinery does not exist yet, refused in words.
 NOT_BUILT = {
     "max_usd": "--max-usd: spending limits are not built yet",
-    "accept_changes": "--accept-changes: going on with a changed job is not built yet; use -o DIR or --fresh",
-    "keep_answers": "--keep-answers: going on with a changed job is not built yet; use -o DIR or --fresh",
     "sample": "--sample: sending a sample first is not built yet; -n N with -o DIR sends the first N rows",
 }
 
@@ -108,15 +106,38 @@ def _run_options(command: Any) -> Any:
 @_LIMIT
 @_run_options
 @option("--fresh", is_flag=True, help="Move the old run aside and start anew.")
-@option("--accept-changes", hidden=True, is_flag=False, flag_value="all")
-@option("--keep-answers", hidden=True, is_flag=True, default=None)
+@option(
+    "--accept-changes",
+    is_flag=False,
+    flag_value="all",
+    metavar="[N]",
+    help="A changed job or input: ask changed rows again (at most N), let removed ones drop out.",
+)
+@option(
+    "--keep-answers", is_flag=True, help="A changed job: keep every ok answer, ask only the rest by the edited job."
+)
 @option("--sample", hidden=True)
 def run(job: Path, **given: Any) -> None:
     """Run a job, or go on with it: the same command again continues where the last one stopped."""
-    from runner.run import RunOptions
+    from runner.opening import RunOptions
 
     asked = _asked(job, given["sets"], given["inputs"], given["limit"])
-    _carry_out(asked, RunOptions(given["fresh"], given["allow_failed"], given["max_failures"]), given)
+    options = RunOptions(
+        given["fresh"],
+        given["allow_failed"],
+        given["max_failures"],
+        accept_changes=_accepted(given["accept_changes"]),
+        keep_answers=given["keep_answers"],
+    )
+    _carry_out(asked, options, given)
+
+
+def _accepted(text: str | None) -> int | bool | None:
+    if text is None or text == "all":
+        return None if text is None else True
+    if not text.isdigit():
+        raise UsageError(f"--accept-changes {text}: not a number of rows", hint="leave the number out for all of them")
+    return int(text)
 
 
 @commands.command()
@@ -126,9 +147,9 @@ def run(job: Path, **given: Any) -> None:
 @option("--kind", "kinds", multiple=True, metavar="K", help="Rows that failed with this kind: TIMEOUT, SERVER, …")
 def retry(target: Path, **given: Any) -> None:
     """Send final rows again: everything that is not ok, or the rows of a status or kind."""
+    from runner.opening import RunOptions
     from runner.records import Kind, Status
     from runner.reopen import Selection
-    from runner.run import RunOptions
 
     statuses = _known(given["statuses"], list(Status), "--status")
     kinds = _known([kind.upper() for kind in given["kinds"]], list(Kind), "--kind")
@@ -199,16 +220,60 @@ def status(target: Path | None, as_json: bool) -> None:
             click.echo("\n".join(map(plain, seen.lines())))
 
 
+_RUN = click.argument("target", metavar="JOB|RUN", type=click.Path(path_type=Path))
+_SIMULATED = option("--simulate", is_flag=True, help="JOB's simulated run, NAME.simulated.")
+
+
+@commands.command()
+@_RUN
+@click.argument("row")
+@_SIMULATED
+@click.option("--ordinal", is_flag=True, help="ROW is a position, counted from 0, and no id.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
+def show(target: Path, row: str, simulate: bool, ordinal: bool, as_json: bool) -> None:
+    """One row's whole story: input, request, every exchange, outcome. ROW: its id (input.id_column) or position."""
+    from runner import showing
+    from runner.reading import open_directory
+
+    told = showing.story(open_directory(_run_root(target, simulate)), row, by_ordinal=ordinal)
+    for line in [showing.as_json(told)] if as_json else showing.lines(told):
+        click.echo(plain(line))
+
+
+@commands.command()
+@_RUN
+@_SIMULATED
+@click.option("-f", "--format", "form", metavar="F", help="jsonl, csv or parquet [by FILE's suffix, else jsonl].")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="This file instead of stdout (-).")
+@click.option("--columns", metavar="A,B", help="Only these columns, in this order.")
+@click.option("--status", "statuses", multiple=True, metavar="S", help="Only rows of this status.")
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+def export(target: Path, form: str | None, output: Path | None, **given: Any) -> None:
+    """Write the rows that are final as JSON lines, CSV or one Parquet file; also while the run goes on."""
+    from runner.export import Target, Wanted, format_of
+    from runner.export import export as write
+    from runner.reading import open_directory
+    from runner.records import Status
+
+    path = None if output == Path("-") else output
+    columns = tuple(given["columns"].split(",")) if given["columns"] else None
+    wanted = Wanted(format_of(form, path), columns, _known(given["statuses"], list(Status), "--status"))
+    place = Target(path, given["force"])
+    done = write(open_directory(_run_root(target, given["simulate"])), wanted, place)
+    if words := done.words(place):
+        Say().line(words)
+
+
 def _usual_place() -> Path:
     return next((place for place in (Path("runs"), Path("jobs/runs")) if place.is_dir()), Path())
 
 
-def _run_root(target: Path) -> Path:
+def _run_root(target: Path, simulate: bool = False) -> Path:
     if not target.is_file():
         return target
     from runner.prepare import Asked, load
 
-    return load(Asked(target)).run_root
+    return load(Asked(target, simulate=simulate)).run_root
 
 
 class _Simulate(click.Command):

@@ -33,6 +33,7 @@ class Books:
 
     settled: Tally
     pending: dict[int, Tally] = field(default_factory=dict)
+    removed: Tally = field(default_factory=Tally)  #: of rows that left the input
     rows_here: int = 0  #: settled by this process
     tokens_here: int = 0
     examples: dict[str, tuple[int, str]] = field(default_factory=dict)  #: by error kind: a row and its message
@@ -40,7 +41,7 @@ class Books:
     @classmethod
     def of(cls, standing: Standing) -> Books:
         pending = {row: cost for part in standing.open.values() for row, cost in part.pending.items()}
-        return cls(standing.settled, pending)
+        return cls(standing.settled, pending, standing.removed)
 
     def attempted(self, row: int, cost: Tally) -> None:
         self.pending.setdefault(row, Tally()).add(cost)
@@ -57,6 +58,7 @@ class Books:
         """The bill: every exchange of every row, final or not."""
         total = Tally()
         total.add(self.settled)
+        total.add(self.removed)
         for cost in self.pending.values():
             total.add(cost)
         return total

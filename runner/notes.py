@@ -2,12 +2,15 @@
 
 Rule: append-only, each line with the checksum of the journals, durable when `add` returns. One kind so far:
 
-    reopen   range, epoch, rows      these rows of the range are to be sent again at this epoch
+    reopen   range, epoch, rows, input_hash, change     these rows of the range are to be sent again at this epoch
+
+A note holds only when run.json lists its `change`: that file is replaced in one step, so a decision about many ranges
+is taken as a whole or not at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +25,14 @@ NO_RANGE = -1
 
 @dataclass(frozen=True, slots=True)
 class Reopened:
-    """Rows of a range that are to be sent again, whatever the run holds of them from before `epoch`."""
+    """Rows of a range that are to be sent again, whatever the run holds of them from before `epoch`. `input_hash`: of
+    the range as it is from then on."""
 
     range: int
     epoch: int
     rows: frozenset[int]
+    input_hash: str
+    change: str
 
 
 def add(path: Path, run: str, notes: Iterable[Reopened]) -> None:
@@ -40,17 +46,20 @@ def add(path: Path, run: str, notes: Iterable[Reopened]) -> None:
             files.sync_directory(path.parent)
 
 
-def read(path: Path, run: str) -> dict[int, list[Reopened]]:
-    """The intact notes by range, in the order they were written. A torn line was never acknowledged."""
+def read(path: Path, run: str, changes: Collection[str]) -> dict[int, list[Reopened]]:
+    """The intact notes of `changes` by range, in the order they were written."""
     data = files.read_file(path) or b""
     found: dict[int, list[Reopened]] = {}
     for line in intact_lines(data, seed(run, NO_RANGE)):
         if line:
             members = orjson.loads(data[line.start : line.end])
-            note = Reopened(members["range"], members["epoch"], frozenset(members["rows"]))
-            found.setdefault(note.range, []).append(note)
+            facts = (members["range"], members["epoch"], frozenset(members["rows"]))
+            note = Reopened(*facts, members["input_hash"], members["change"])
+            if note.change in changes:
+                found.setdefault(note.range, []).append(note)
     return found
 
 
 def _payload(note: Reopened) -> bytes:
-    return orjson.dumps({"line": "reopen", "range": note.range, "epoch": note.epoch, "rows": sorted(note.rows)})[:-1]
+    members = {"line": "reopen", "range": note.range, "epoch": note.epoch, "rows": sorted(note.rows)}
+    return orjson.dumps(members | {"input_hash": note.input_hash, "change": note.change})[:-1]

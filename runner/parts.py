@@ -182,6 +182,15 @@ def in_order(tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
     yield together.take(pa.array(sorted(range(len(rows)), key=rows.__getitem__), pa.int64()))
 
 
+def write_part(part: Range, totals: Tally, target: Path, shape: Shape, columns: tuple[pa.Table, pa.Table]) -> None:
+    """A whole part out of its input columns and its result columns, row by row the same, durably."""
+    inputs, results = columns
+    temporary = target.with_name(f"{target.name}.tmp")
+    schema = shape.part.with_metadata({FOOTER_KEY: _footer(part, totals)})
+    _write(temporary, schema, inputs, iter([results]))
+    _put_in_place(temporary, target)
+
+
 def write_empty(part: Range, journal_directory: Path, target: Path, shape: Shape) -> None:
     """The one part of a run without rows: no row, the full schema."""
     temporary = journal_directory / f"{target.name}.tmp"

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from runner.columns import ResultSpec, conflicts, part_schema, result_schema
-from runner.errors import ChangedError, JobError, RunDirectoryError
+from runner.errors import JobError, RunDirectoryError
 from runner.feed import Recipe
 from runner.outputs import Output, compile_output
 from runner.parts import Shape
@@ -40,6 +40,7 @@ class Asked:
     sets: tuple[str, ...] = ()
     output: Path | None = None
     simulate: bool = False
+    members: Mapping[str, Any] | None = None  #: the job itself when it is in no file; `job` only says where it stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +121,21 @@ def _plain_price(price: Price) -> dict[str, Any]:
 def load(asked: Asked) -> Loaded:
     """Read and parse the job file; or take the job of a run, when its directory is given. Raises JobError with every
     mistake."""
-    if (asked.job / "run.json").is_file():
-        return of_run(RunDirectory(asked.job))
     path = asked.job
+
+    def read_file(name: str) -> str:
+        return (path.parent / name).read_text(encoding="utf-8-sig")
+
+    if asked.members is not None:
+        return Loaded(parse(asked.members, path.name, read_file=read_file, overrides=asked.sets), asked)
+    if (path / "run.json").is_file():
+        return of_run(RunDirectory(path))
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise JobError(f"{path}: {error.strerror}", hint="`runner run JOB` takes the path of a job file") from error
     except UnicodeDecodeError as error:
         raise JobError(f"{path}: not UTF-8 text (byte {error.start})") from error
-
-    def read_file(name: str) -> str:
-        return (path.parent / name).read_text(encoding="utf-8-sig")
-
     return Loaded(parse(text, str(path), read_file=read_file, overrides=asked.sets), asked)
 
 
@@ -280,20 +283,3 @@ def input_identity(taken: Survey) -> dict[str, Any]:
         "rows_per_part": taken.rows_per_part,
         "hashes": [part.hash for part in taken.ranges],
     }
-
-
-def same_input(was: Mapping[str, Any], now: Mapping[str, Any], root: Path) -> None:
-    """Raise ChangedError when the rows are not those that the run was started with."""
-    if was == now:
-        return
-    if was["rows"] != now["rows"]:
-        said = f"the input had {was['rows']:,} rows when {root} was started and has {now['rows']:,} now"
-    else:
-        pairs = zip(was["hashes"], now["hashes"], strict=False)
-        first = next((i for i, (a, b) in enumerate(pairs) if a != b), 0) * was["rows_per_part"]
-        said = f"the input is not what it was when {root} was started; the rows from {first:,} on differ"
-    raise ChangedError(
-        said,
-        hint="nothing was sent. Put the old input back, give the new one a directory of its own with -o DIR, or move "
-        "the old run aside with --fresh",
-    )

@@ -48,15 +48,14 @@ def ranges_in(directory: RunDirectory) -> tuple[int, list[Range]]:
     if known is None or saved is None:
         return 0, []
     survey = Survey.from_json(saved)
-    return survey.rows, ranges_of(survey, known["run"])
+    return survey.rows, ranges_of(survey, known)
 
 
 def records(directory: RunDirectory, columns: Sequence[str] | None = None) -> Iterator[Any]:
     """Arrow tables of the settled rows, in row order. columns: names of result or input columns; None: all."""
     prepared = prepared_of(directory)
-    run_id = (directory.read_run() or {})["run"]
     names = list(columns) if columns is not None else prepared.shape.part.names
-    ranges = ranges_of(prepared.survey, run_id)
+    ranges = ranges_of(prepared.survey, directory.read_run() or {})
     opened = {number: _open_rows(prepared, directory, ranges[number]) for number in directory.open_journals()}
     parts = directory.parts()
     for number in sorted(opened.keys() | parts.keys()):

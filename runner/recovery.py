@@ -13,12 +13,23 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow.parquet as pq
 
 from runner import files, notes
 from runner.columns import attempt_from_record, attempt_record, prefix_of, tally, tally_attempt
 from runner.errors import ChangedError, RunDirectoryError
-from runner.journal import Head, Journal, Replayed, Sent, attempt_line, replay, unknown_attempt
+from runner.journal import (
+    Head,
+    Journal,
+    Replayed,
+    Sent,
+    attempt_line,
+    intact_lines,
+    replay,
+    seed,
+    unknown_attempt,
+)
 from runner.parts import Footer, Range, read_footer
 from runner.records import Attempt, Tally
 from runner.sources import Survey
@@ -48,6 +59,7 @@ class Standing:
     open: dict[int, OpenRange] = field(default_factory=dict)
     unanswered: list[Sent] = field(default_factory=list)
     damaged: int = 0
+    removed: Tally = field(default_factory=Tally)  #: of rows that left the input
 
     @property
     def settled(self) -> Tally:
@@ -76,10 +88,10 @@ def _dollars(amount: Decimal) -> str:
     return f"{amount:.2f}" if amount >= Decimal("0.01") else f"{amount:.6f}"
 
 
-def ranges_of(survey: Survey, run_id: str) -> list[Range]:
-    """The ranges of a run, as journals and parts name them."""
+def ranges_of(survey: Survey, run: Mapping[str, Any]) -> list[Range]:
+    """The ranges of a run, as journals and parts name them. run: the members of run.json."""
     pairs = enumerate(survey.ranges)
-    return [Range(run_id, number, part.first, part.rows, 1, part.hash) for number, part in pairs]
+    return [Range(run["run"], number, part.first, part.rows, run["epoch"], part.hash) for number, part in pairs]
 
 
 def look(directory: RunDirectory, ranges: Sequence[Range], *, live: bool) -> Standing:
@@ -111,12 +123,13 @@ class _Survey:
         self._by_number = {part.number: part for part in ranges}
         self._run = ranges[0].run if ranges else ""
         self._journals = {number: files.read_file(path) for number, path in directory.open_journals().items()}
-        self._notes = notes.read(directory.root / "notes.jsonl", self._run)
+        changes = (directory.read_run() or {}).get("changes", ())
+        self._notes = notes.read(directory.root / "notes.jsonl", self._run, changes)
 
     def standing(self, *, live: bool, mend: bool) -> Standing:
-        standing = Standing()
+        standing = Standing(removed=self._removed())
         for number, path in self._directory.parts().items():
-            standing.sealed[number] = _checked(path, number, self._by_number)
+            standing.sealed[number] = self._checked(path, number)
         for number in sorted(self._journals.keys() | self._notes.keys()):
             self._look_into(standing, number, live=live, mend=mend)
         return standing
@@ -131,13 +144,13 @@ class _Survey:
         found = replay(data or b"", part.run, number)
         standing.damaged += found.damaged
         sealed = standing.sealed.get(number)
-        before = sealed.epoch if sealed else 0
+        before = sealed.epoch if sealed else part.epoch - 1
         fresh = [note for note in self._notes.get(number, []) if note.epoch > before]
         epoch = max([found.epoch or 0, *(note.epoch for note in fresh)])
         if epoch <= before:
             self._done_with(path, found, sealed, mend=mend)
             return
-        _check_journal(path, found, part, before)
+        self._check_journal(path, found, part, before)
         if mend:
             _mend_end(path, data or b"", found.length)
         base = base_rows(self._directory.part(number)) if sealed else {}
@@ -147,6 +160,40 @@ class _Survey:
         standing.open[number] = opening.opened()
         if mend:
             _write_down(path, opening.part, opening.lost)
+
+    def _removed(self) -> Tally:
+        """What rows that left the input have cost."""
+        data, total = files.read_file(self._directory.root / "removed.jsonl") or b"", Tally()
+        for line in intact_lines(data, seed(self._run, notes.NO_RANGE)):
+            if line:
+                total.add(tally_attempt(orjson.loads(data[line.start : line.end])))
+        return total
+
+    def _checked(self, path: Path, number: int) -> Footer:
+        """The footer of a part that belongs here. Raises RunDirectoryError, or ChangedError for another input."""
+        footer, part = read_footer(path), self._by_number.get(number)
+        if footer.range != number:
+            raise RunDirectoryError(f"{path} holds range {footer.range}", hint="give the file its own name back")
+        if part is None and footer.rows == 0:
+            return footer
+        if part is None or footer.run != part.run:
+            raise RunDirectoryError(f"{path} belongs to another run", hint="move it out of the results directory")
+        if (footer.rows, footer.input_hash) != (part.rows, part.input_hash) and not self._agreed(part, footer.epoch):
+            raise _changed(part)
+        return footer
+
+    def _check_journal(self, path: Path, found: Replayed, part: Range, before: int) -> None:
+        if found.head and found.head.epoch != before + 1:
+            raise RunDirectoryError(
+                f"{path} is of epoch {found.head.epoch}, which does not follow its part's ({before})"
+            )
+        if found.head and found.head.input_hash != part.input_hash and not self._agreed(part, before):
+            raise _changed(part)
+
+    def _agreed(self, part: Range, after: int) -> bool:
+        """Whether the range was opened again with the input that it has now."""
+        later = [note for note in self._notes.get(part.number, []) if note.epoch > after]
+        return bool(later) and later[-1].input_hash == part.input_hash
 
     @staticmethod
     def _done_with(path: Path, found: Replayed, sealed: Footer | None, *, mend: bool) -> None:
@@ -158,27 +205,6 @@ class _Survey:
             )
         if mend:
             files.remove(path)
-
-
-def _check_journal(path: Path, found: Replayed, part: Range, before: int) -> None:
-    if found.head and found.head.epoch != before + 1:
-        raise RunDirectoryError(f"{path} is of epoch {found.head.epoch}, which does not follow its part's ({before})")
-    if found.head and found.head.input_hash != part.input_hash:
-        raise _changed(part)
-
-
-def _checked(path: Path, number: int, by_number: dict[int, Range]) -> Footer:
-    footer = read_footer(path)
-    if footer.range != number:
-        raise RunDirectoryError(f"{path} holds range {footer.range}", hint="give the file its own name back")
-    part = by_number.get(footer.range)
-    if part is None and footer.rows == 0:
-        return footer
-    if part is None or footer.run != part.run:
-        raise RunDirectoryError(f"{path} belongs to another run", hint="move it out of the results directory")
-    if (footer.rows, footer.input_hash) != (part.rows, part.input_hash):
-        raise _changed(part)
-    return footer
 
 
 def _changed(part: Range) -> ChangedError:

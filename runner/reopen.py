@@ -6,6 +6,7 @@ again its old part stays where it is. What a row said and cost before stays in i
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,12 +40,13 @@ def select(
     directory: RunDirectory, ranges: Sequence[Range], standing: Standing, wanted: Selection
 ) -> list[notes.Reopened]:
     """The notes that open every range with a final row that `wanted` takes."""
+    change = uuid.uuid4().hex
     found = []
     for part in ranges:
         rows, epoch = _final_rows(directory, part, standing, wanted)
         again = frozenset(row for row, record in rows.items() if wanted.takes(record))
         if again:
-            found.append(notes.Reopened(part.number, epoch + 1, again))
+            found.append(notes.Reopened(part.number, epoch + 1, again, part.input_hash, change))
     return found
 
 
@@ -64,7 +66,10 @@ def _final_rows(
     return {row: record for row, record in rows.items() if row in opened.done}, opened.part.epoch
 
 
-def reopen(directory: RunDirectory, run: str, found: Sequence[notes.Reopened]) -> None:
-    """Make it so. The manifest goes first: from here on not every row is final."""
+def reopen(directory: RunDirectory, run: Mapping[str, Any], found: Sequence[notes.Reopened]) -> None:
+    """Make it so: the notes, then run.json (`run`, its members), which makes them hold. The manifest goes first: from
+    here on not every row is final."""
     files.remove(directory.root / "manifest.json")
-    notes.add(directory.root / "notes.jsonl", run, found)
+    notes.add(directory.root / "notes.jsonl", run["run"], found)
+    changes = [*run.get("changes", ()), *dict.fromkeys(note.change for note in found)]
+    directory.write("run.json", {**run, "changes": changes})

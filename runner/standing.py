@@ -88,6 +88,7 @@ def status_of(path: Path) -> RunStatus:
     held = is_held(directory.lock)
     standing = look(directory, ranges, live=held)
     totals = standing.settled
+    totals.add(standing.removed)
     for part in standing.open.values():
         for cost in part.pending.values():
             totals.add(cost)

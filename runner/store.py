@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from runner import files
-from runner.errors import ChangedError, RunDirectoryError
+from runner.errors import RunDirectoryError
 
 FORMAT = 1
 #: The names in a run directory, those of later milestones included.
 OURS = frozenset(
     {"run.json", "survey.json", "journal", "results", "manifest.json", "status.json", "run.log", "lock"}
-    | {"input", "notes.jsonl", "removed.jsonl", "results.next", "report.html"}
+    | {"input", "notes.jsonl", "removed.jsonl", "removed.jsonl.next", "survey.next.json", "report.html"}
+    | {"results.next", "results.old", "journal.next", "journal.old"}
 )
 _PART = re.compile(r"part-(\d+)\.parquet")
 _JOURNAL = re.compile(r"(\d+)\.jsonl")
@@ -139,17 +140,6 @@ def differences(was: Any, now: Any, path: str = "") -> list[str]:
         pairs = enumerate(zip(was, now, strict=True))
         return [line for i, (a, b) in pairs for line in differences(a, b, f"{path}.{i}")]
     return [] if was == now else [path.removeprefix(".")]
-
-
-def refuse_changes(root: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise ChangedError when what determines a run's answers is not what it was started with."""
-    changed = differences(dict(was), dict(now))
-    if changed:
-        raise ChangedError(
-            f"{root} was started with another job; changed since: {', '.join(changed[:8])}",
-            hint="nothing was sent. Give the changed job a directory of its own with -o DIR, or move the old run "
-            "aside with --fresh",
-        )
 
 
 def move_aside(root: Path, stamp: str) -> Path | None:

@@ -1,0 +1,204 @@
+"""A run whose job or input is not the one that it was started with.
+
+Rule: first the plan, in words and dollars; then consent, where something answered would be asked again or drop out;
+then one commit, after which every start goes on with the new job. Answers that stay where they are cost a note
+(reopen.py), answers that move are laid out anew (relayout.py). Settings that are no part of a request need no plan.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from runner import files, notes
+from runner.columns import prefix_of
+from runner.errors import ChangedError
+from runner.journal import replay
+from runner.opening import Begun, run_members
+from runner.parts import Range
+from runner.plan import NONE, Plan, Stored, plan
+from runner.prepare import Prepared, identity, input_identity, of_run, prepare
+from runner.records import Failure, Request
+from runner.recovery import ranges_of, recover
+from runner.relayout import Old, lay_out
+from runner.reopen import reopen
+from runner.say import dollars
+from runner.store import RunDirectory, differences
+from runner.survey import Survey
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A plan, and what sending its rows takes at most."""
+
+    plan: Plan
+    tokens: int
+    cost_usd: Decimal | None  #: None: no price or no output cap is known
+
+    def words(self) -> str:
+        if not self.plan.to_send:
+            return self.plan.words()
+        cost = "unknown cost" if self.cost_usd is None else f"at most {dollars(self.cost_usd)}"
+        return f"{self.plan.words()} (about {self.tokens:,} tokens, {cost})"
+
+
+def is_changed(prepared: Prepared, known: Mapping[str, Any]) -> bool:
+    now = (identity(prepared.loaded), input_identity(prepared.survey))
+    return (known["identity"], known["input"]) != now
+
+
+def go_over(begun: Begun, known: Mapping[str, Any]) -> None:
+    """Make the run one of the job and input as they are now. Raises ChangedError without the consent that it takes;
+    nothing has been sent or changed then."""
+    old = read_old(begun.directory, known)
+    made = make_plan(begun.prepared, old, keep=begun.options.keep_answers)
+    begun.say.line(f"the {_what_changed(begun, known)} changed: {made.words()}")
+    _ask(begun, made.plan)
+    _refuse_mixed_answers(begun, old, made.plan)
+    members = run_members(begun, known["run"], known)
+    files.remove(begun.directory.root / "manifest.json")
+    if made.plan.in_place and old.prepared.shape.part.equals(begun.prepared.shape.part):
+        _reopen_in_place(begun, old, made.plan, members)
+    else:
+        lay_out(begun.prepared, old, made.plan.sources, members)
+
+
+def _what_changed(begun: Begun, known: Mapping[str, Any]) -> str:
+    names = differences(known["identity"], identity(begun.prepared.loaded))[:5]
+    if known["input"] != input_identity(begun.prepared.survey):
+        names.append("input")
+    return ", ".join(names)
+
+
+def _ask(begun: Begun, made: Plan) -> None:
+    options = begun.options
+    accepted = options.accept_changes is not None
+    asked_again = made.changed > 0 and not (accepted or options.keep_answers)
+    if asked_again or (made.removed > 0 and not accepted):
+        again = f"{made.changed:,} answered rows would be asked again" if made.changed else ""
+        gone = f"{made.removed:,} would drop out of the results" if made.removed else ""
+        raise ChangedError(
+            " and ".join(filter(None, (again, gone))),
+            hint="nothing was sent. --accept-changes does so, --keep-answers keeps every ok answer and asks only the "
+            "rest by the edited job, -o DIR gives the changed job a directory of its own",
+        )
+    most = options.accept_changes
+    if most is not None and most is not True and made.changed > most:
+        raise ChangedError(
+            f"{made.changed:,} answered rows would be asked again, more than --accept-changes {most} allows",
+            hint="nothing was sent. Give a larger number, or --accept-changes without one",
+        )
+
+
+def _refuse_mixed_answers(begun: Begun, old: Old, made: Plan) -> None:
+    """Answers of two shapes cannot stand in one column."""
+    was, now = old.prepared.shape.results, begun.prepared.shape.results
+    if not was.equals(now) and any(source != NONE for source in made.sources):
+        names = [name for name in now.names if name not in was.names or was.field(name) != now.field(name)]
+        raise ChangedError(
+            f"the changed job answers in other columns ({', '.join(names) or 'fewer'}); kept answers do not fit them",
+            hint="give the changed job a directory of its own with -o DIR",
+        )
+
+
+def read_old(directory: RunDirectory, known: Mapping[str, Any]) -> Old:
+    """The run as it is, by the job and survey that it has. Takes it over: see recovery.recover."""
+    survey = Survey.from_json(directory.read("survey.json") or {})
+    ranges = ranges_of(survey, known)
+    return Old(directory, prepare(of_run(directory), survey), ranges, recover(directory, ranges))
+
+
+def make_plan(prepared: Prepared, old: Old, *, keep: bool) -> Made:
+    stored = _stored(old)
+    same_job = identity(prepared.loaded) == identity(old.prepared.loaded)
+    rendered = list(_rendered(prepared, old, stored if same_job else None))
+    under_old = None
+    if keep:
+        elder = prepare(of_run(old.directory), prepared.survey)
+        under_old = [made[0] for made in _rendered(elder, old, stored)]
+    made = plan(stored, [made[0] for made in rendered], under_old)
+    sent = [rendered[j] for j, source in enumerate(made.sources) if source == NONE and rendered[j][0] is not None]
+    costs = [cost for _, _, cost in sent]
+    known = [cost for cost in costs if cost is not None]
+    return Made(
+        made, sum(tokens for _, tokens, _ in sent), sum(known, Decimal(0)) if len(known) == len(costs) else None
+    )
+
+
+def _rendered(
+    prepared: Prepared, old: Old, stored: Sequence[Stored] | None
+) -> Iterator[tuple[str | None, int, Decimal | None]]:
+    """(hash, tokens, dollars at most) of every row. stored: of the same job; its unchanged ranges need no rendering."""
+    for number, part in enumerate(prepared.survey.ranges):
+        before = old.ranges[number] if number < len(old.ranges) else None
+        if stored is not None and before and (before.rows, before.input_hash) == (part.rows, part.hash):
+            yield from ((row.request_hash, 0, Decimal(0)) for row in stored[part.first : part.first + part.rows])
+            continue
+        for row in prepared.reader.rows(number, prepared.recipe.columns):
+            made = prepared.recipe.request(row)
+            yield (None, 0, None) if isinstance(made, Failure) else _facts(made)
+
+
+def _facts(request: Request) -> tuple[str, int, Decimal | None]:
+    return request.hash, request.tokens, request.reserved_usd
+
+
+def _stored(old: Old) -> list[Stored]:
+    """What the run holds of each old row."""
+    rows = [Stored(None)] * sum(part.rows for part in old.ranges)
+    for part in old.ranges:
+        for row, (request_hash, status) in _hashes(old, part).items():
+            rows[row] = Stored(request_hash or None, status == "ok")
+    return rows
+
+
+def _hashes(old: Old, part: Range) -> dict[int, tuple[str, str]]:
+    """Request hash and status of the final rows of a range."""
+    path, found = old.directory.part(part.number), {}
+    if path.exists():
+        prefix = prefix_of(pq.read_schema(path).names)
+        names = [prefix + name for name in ("row_index", "request_hash", "status")]
+        columns = [column.to_pylist() for column in pq.read_table(path, columns=names, partitioning=None).columns]
+        found = {row: (request_hash, status) for row, request_hash, status in zip(*columns, strict=True)}
+    opened = old.standing.open.get(part.number)
+    if opened is None:
+        return found
+    journal = replay(files.read_file(old.directory.journal(part.number)) or b"", part.run, part.number)
+    found |= {row: (record["request_hash"], record["status"]) for row, record in journal.records.items()}
+    return {row: facts for row, facts in found.items() if row in opened.done}
+
+
+def _reopen_in_place(begun: Begun, old: Old, made: Plan, members: Mapping[str, Any]) -> None:
+    """Answers stay where they are; ranges with rows to send, or with another input, are opened again."""
+    change = uuid.uuid4().hex
+    same_job = identity(begun.prepared.loaded) == identity(old.prepared.loaded)
+    parts = ranges_of(begun.prepared.survey, members)
+    touched = [part for part in parts if not (same_job and _same_range(old, part))]
+    found = [note for part in touched if (note := _note(old, made, part, change))]
+    begun.directory.write("survey.next.json", begun.prepared.survey.to_json())
+    reopen(begun.directory, members, found)
+    files.rename(begun.directory.root / "survey.next.json", begun.directory.root / "survey.json")
+
+
+def _same_range(old: Old, part: Range) -> bool:
+    before = old.ranges[part.number] if part.number < len(old.ranges) else None
+    return before is not None and (before.rows, before.input_hash) == (part.rows, part.input_hash)
+
+
+def _note(old: Old, made: Plan, part: Range, change: str) -> notes.Reopened | None:
+    sealed, opened = old.standing.sealed.get(part.number), old.standing.open.get(part.number)
+    before = old.ranges[part.number] if part.number < len(old.ranges) else None
+    epoch = sealed.epoch if sealed else opened.part.epoch if opened else None
+    if epoch is None or before is None:
+        return None
+    wanted = range(part.first_row, part.first_row + before.rows)
+    final = opened.done if opened else set(wanted)
+    again = frozenset(row for row in wanted if made.sources[row] == NONE and row in final)
+    if not again and _same_range(old, part):
+        return None
+    return notes.Reopened(part.number, epoch + 1, again, part.input_hash, change)

@@ -1,0 +1,236 @@
+"""Answers that move: a run's results and journals laid out anew for another input.
+
+Rule: the new layout is built whole beside the old one (`*.next`), then run.json is replaced, with the mark `swap`, and
+only then do the new ones take the places of the old. A start that finds the mark completes the swap; one that finds
+leftovers without it removes them. No exchange leaves the bill: what a row cost goes with its answer, what dropped out
+goes to removed.jsonl.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from runner import files
+from runner.columns import attempt_record, tally
+from runner.journal import Head, attempt_line, head_line, record_line, seed
+from runner.notes import NO_RANGE
+from runner.parts import Range, in_order, kept_rows, record_lines, record_tables, write_part
+from runner.plan import NONE
+from runner.prepare import Prepared, input_identity
+from runner.records import Attempt, Tally
+from runner.recovery import Standing, earlier
+from runner.store import RunDirectory
+from runner.survey import Survey
+
+#: Parts of the old layout that are held at once; an inserted line makes each new range out of two old ones.
+HELD_PARTS = 4
+
+
+@dataclass(slots=True)
+class Old:
+    """The run as it was."""
+
+    directory: RunDirectory
+    prepared: Prepared
+    ranges: Sequence[Range]
+    standing: Standing
+    _held: dict[int, Any] = field(default_factory=dict)
+
+    def final_rows(self, number: int) -> Any:
+        """The result columns of the final rows of an old range, in row order."""
+        if number not in self._held:
+            if len(self._held) >= HELD_PARTS:
+                self._held.pop(next(iter(self._held)))
+            self._held[number] = self._read(number)
+        return self._held[number]
+
+    def _read(self, number: int) -> Any:
+        shape, part = self.prepared.shape, self.ranges[number]
+        data = files.read_file(self.directory.journal(number)) or b""
+        lines = record_lines(data, part.run, number)
+        tables = list(record_tables(data, [lines[row] for row in sorted(lines)], shape.results))
+        kept = kept_rows(self.directory.part(number), shape, lines)
+        together = [*tables, *([kept] if kept is not None else [])]
+        if not together:
+            return shape.results.empty_table()
+        (table,) = in_order(together)
+        opened = self.standing.open.get(number)
+        if opened is None:
+            return table
+        return table.filter(pa.array([row in opened.done for row in table["row_index"].to_pylist()], pa.bool_()))
+
+    def number_of(self, row: int) -> int:
+        return row // self.prepared.survey.rows_per_part
+
+    def history(self, row: int) -> Sequence[Attempt]:
+        """Every exchange of an old row that gives its answer to nobody."""
+        number = self.number_of(row)
+        opened = self.standing.open.get(number)
+        if opened and row in opened.prior:
+            return opened.prior[row]
+        table = self.final_rows(number)
+        found = table.filter(pa.compute.equal(table["row_index"], row)).to_pylist()
+        return earlier(_plain(found[0])) if found else ()
+
+
+def lay_out(prepared: Prepared, old: Old, sources: Sequence[int], members: Mapping[str, Any]) -> None:
+    """Build the new layout, make it the run's (members: run.json as it is to be), and swap."""
+    directory = old.directory
+    undo(directory)
+    for place in (directory.results, directory.journals):
+        files.make_directory(_next(place))
+    epoch = 1 + max([1, *(footer.epoch for footer in old.standing.sealed.values()), *_open_epochs(old)])
+    builder = _Builder(prepared, old, sources, epoch)
+    for number, part in enumerate(prepared.survey.ranges):
+        builder.lay(Range(members["run"], number, part.first, part.rows, epoch, part.hash))
+    builder.remove_the_rest(members["run"])
+    for place in (directory.results, directory.journals):
+        files.sync_directory(_next(place))
+    directory.write("survey.next.json", prepared.survey.to_json())
+    directory.write("run.json", {**members, "epoch": epoch, "changes": [], "swap": True})
+    swap(directory)
+
+
+def _open_epochs(old: Old) -> Iterator[int]:
+    return (opened.part.epoch for opened in old.standing.open.values())
+
+
+class _Builder:
+    def __init__(self, prepared: Prepared, old: Old, sources: Sequence[int], epoch: int) -> None:
+        self._prepared = prepared
+        self._old = old
+        self._sources = sources
+        self._epoch = epoch
+        self._rows = sum(part.rows for part in old.ranges)
+        self._used = {source for source in sources if source != NONE}
+
+    def lay(self, part: Range) -> None:
+        """One new range: a part when all its rows have answers, else a journal of those that have."""
+        rows = range(part.first_row, part.first_row + part.rows)
+        answered = [row for row in rows if self._sources[row] != NONE]
+        if len(answered) == part.rows:
+            if not self._linked(part):
+                self._write_part(part, self._table(answered))
+            return
+        lines = self._journal_lines(part, answered, [row for row in rows if self._sources[row] == NONE])
+        if len(lines) > 1:
+            path = _next(self._old.directory.journals) / self._old.directory.journal(part.number).name
+            files.append(path, b"".join(lines))
+
+    def _linked(self, part: Range) -> bool:
+        """A part that is the same as before is not written again."""
+        old = self._old
+        before = old.ranges[part.number] if part.number < len(old.ranges) else None
+        same = before and (before.rows, before.input_hash) == (part.rows, part.input_hash)
+        untouched = part.number in old.standing.sealed and all(
+            self._sources[row] == row for row in range(part.first_row, part.first_row + part.rows)
+        )
+        if not (same and untouched and old.prepared.shape.part.equals(self._prepared.shape.part)):
+            return False
+        source = old.directory.part(part.number)
+        os.link(source, _next(old.directory.results) / source.name)
+        return True
+
+    def _table(self, rows: Sequence[int]) -> Any:
+        """The answers of new rows, under their new ordinals."""
+        wanted: dict[int, list[int]] = {}
+        for row in rows:
+            wanted.setdefault(self._old.number_of(self._sources[row]), []).append(row)
+        tables = [self._taken(number, group) for number, group in wanted.items()]
+        (together,) = in_order(tables)
+        return together
+
+    def _taken(self, number: int, rows: Sequence[int]) -> Any:
+        table = self._old.final_rows(number)
+        places = {row: place for place, row in enumerate(table["row_index"].to_pylist())}
+        taken = table.take(pa.array([places[self._sources[row]] for row in rows], pa.int64()))
+        moved = taken.set_column(0, taken.schema.field(0), pa.array(rows, pa.int64()))
+        return moved.cast(self._prepared.shape.results)
+
+    def _write_part(self, part: Range, table: Any) -> None:
+        totals = Tally()
+        for record in table.select(["status", "error_kind", "attempts"]).to_pylist():
+            totals.add(tally(record))
+        target = _next(self._old.directory.results) / self._old.directory.part(part.number).name
+        inputs = self._prepared.reader.table(part.number, self._prepared.input_columns)
+        write_part(part, totals, target, self._prepared.shape, (inputs, table))
+
+    def _journal_lines(self, part: Range, answered: Sequence[int], others: Sequence[int]) -> list[bytes]:
+        start = seed(part.run, part.number)
+        lines = [head_line(Head(part.run, part.number, self._epoch, part.rows, part.input_hash))]
+        if answered:
+            lines += [record_line(_plain(record), start) for record in self._table(answered).to_pylist()]
+        for row in others:
+            if row < self._rows and row not in self._used:  # what was asked in this place before
+                self._used.add(row)
+                history = self._old.history(row)
+                lines += [attempt_line(row, attempt_record(attempt), start) for attempt in history]
+        return lines
+
+    def remove_the_rest(self, run: str) -> None:
+        """The exchanges of old rows that are in the new layout nowhere."""
+        path, start = self._old.directory.root / "removed.jsonl", seed(run, NO_RANGE)
+        lines = [files.read_file(path) or b""]
+        for row in range(self._rows):
+            if row not in self._used:
+                history = self._old.history(row)
+                lines += [attempt_line(row, attempt_record(attempt), start) for attempt in history]
+        files.write_file(_next(path), b"".join(lines))
+
+
+def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a part as a journal has it: instants as text."""
+    plain: dict[str, Any] = orjson.loads(orjson.dumps(record, option=orjson.OPT_UTC_Z))
+    return plain
+
+
+def _next(path: Path) -> Path:
+    return path.with_name(f"{path.name}.next")
+
+
+def swap(directory: RunDirectory) -> None:
+    """Put the new layout in the place of the old one, and take the mark away. May be interrupted and done again."""
+    for place in (directory.results, directory.journals):
+        if _next(place).exists():
+            aside = place.with_name(f"{place.name}.old")
+            if place.exists():
+                files.rename(place, aside)
+            files.rename(_next(place), place)
+    removed = directory.root / "removed.jsonl"
+    if _next(removed).exists():
+        files.rename(_next(removed), removed)
+    survey = directory.root / "survey.next.json"
+    if survey.exists():
+        files.rename(survey, directory.root / "survey.json")
+    files.sync_directory(directory.root)
+    members = directory.read_run() or {}
+    directory.write("run.json", {name: value for name, value in members.items() if name != "swap"})
+    for place in (directory.results, directory.journals):
+        shutil.rmtree(place.with_name(f"{place.name}.old"), ignore_errors=True)
+
+
+def complete(directory: RunDirectory) -> None:
+    """At every start: finish a change that run.json has decided on, undo one that it has not."""
+    known, waiting = directory.read_run() or {}, directory.read("survey.next.json")
+    if known.get("swap"):
+        swap(directory)
+    elif waiting and input_identity(Survey.from_json(waiting)) == known["input"]:
+        files.rename(directory.root / "survey.next.json", directory.root / "survey.json")
+    undo(directory)
+
+
+def undo(directory: RunDirectory) -> None:
+    """Remove what an unfinished build left behind."""
+    for place in (directory.results, directory.journals):
+        shutil.rmtree(_next(place), ignore_errors=True)
+        shutil.rmtree(place.with_name(f"{place.name}.old"), ignore_errors=True)
+    for name in ("removed.jsonl.next", "survey.next.json"):
+        files.remove(directory.root / name)
