@@ -42,11 +42,14 @@ LAYERS = {
         "prepare",
         "wiring",
         "ending",
+        "opening",
+        "relayout",
+        "changing",
         "drive",
         "simulator",
         "run",
     ],
-    "faces": ["reading", "standing", "summary", "checking", "cli", "__main__", "__init__"],
+    "faces": ["reading", "standing", "export", "showing", "summary", "checking", "cli", "__main__", "__init__"],
 }
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS.values()) for room in rooms}
 WORDS_AND_RULES = {*LAYERS["words"], *LAYERS["rules"]}

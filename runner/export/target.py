@@ -1,0 +1,99 @@
+"""Where an export goes: standard output, or a file that appears when it is whole.
+
+Rule: nothing is overwritten unasked, the input never, and no file of ours lands among the parts of a run. The file is
+written beside its place and renamed into it. It is an ordinary file of the user: the umask decides who reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from runner.errors import StorageError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`path` None: standard output."""
+
+    path: Path | None
+    force: bool = False
+
+    def refuse(self, run: Path, inputs: Sequence[Path], *, binary: bool) -> None:
+        """Raise UsageError for a place that an export must not be written to."""
+        if self.path is None:
+            if binary and sys.stdout.isatty():
+                raise UsageError("Parquet is nothing for a terminal", hint="give a file with -o, or pipe it on")
+            return
+        where = self.path.resolve()
+        if where.is_relative_to(run.resolve()):
+            raise UsageError(f"{self.path} is inside the run", hint="choose a file outside it: readers take every part")
+        if where in {path.resolve() for path in inputs}:
+            raise UsageError(f"{self.path} is the input of the run", hint="choose another file")
+        if where.is_dir():
+            raise UsageError(f"{self.path} is a directory", hint="give the path of a file")
+        if where.is_file() and not self.force:
+            raise UsageError(f"{self.path} is there already", hint="choose another file, or overwrite it with --force")
+
+    @contextmanager
+    def opened(self) -> Iterator[Checked]:
+        """The stream to write to. A file is in its place when this ends well, and untouched when it does not."""
+        if self.path is None:
+            yield Checked(sys.stdout.buffer, "standard output")
+            return
+        where = self.path.resolve()
+        if where.exists() and not where.is_file():  # a pipe or a device: nothing to rename over
+            with _made(where, "wb") as file:
+                yield Checked(file, str(self.path))
+            return
+        temporary = where.with_name(f".{where.name}.{os.getpid()}.tmp")
+        try:
+            with _made(temporary, "xb") as file:
+                yield Checked(file, str(self.path))
+            temporary.replace(where)
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+class Checked:
+    """A stream whose failures are sentences; a reader that has gone is BrokenPipeError as ever."""
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self.closed = False  # pyarrow asks
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._stream.write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"cannot write to {self._name}: {error.strerror}",
+            hint="the run itself is untouched; mend the cause, then export again",
+        )
+
+
+def _made(path: Path, mode: str) -> BinaryIO:
+    try:
+        return path.open(mode)  # type: ignore[return-value]  # both modes are binary
+    except OSError as error:
+        raise UsageError(f"cannot write in {path.parent}: {error.strerror}") from error
