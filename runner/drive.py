@@ -6,6 +6,7 @@ of feeder and engine are held, set the stop, and are raised after the drain; onl
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -26,7 +27,7 @@ from runner.progress import STATUS_EVERY_S, Progress, Snapshot
 from runner.records import Request, Tally
 from runner.recovery import Standing
 from runner.say import Say
-from runner.stop import Stop
+from runner.stop import Leash, Stop
 from runner.store import RunDirectory
 
 
@@ -43,6 +44,7 @@ class Session:
     say: Say
     max_failures: int | None = None
     stop: Stop = field(default_factory=Stop)
+    leash: Leash = field(default_factory=Leash)
     window: Window = field(default_factory=Window)
     errors: list[BaseException] = field(default_factory=list)
     started_s: float = 0.0
@@ -71,7 +73,8 @@ async def drive(session: Session, *, signals: bool = True) -> None:
     """Send what is left of a run and make it durable. Raises the error that stopped it, after the drain."""
     session.started_s = anyio.current_time()
     progress = Progress(session.say, session.rows, session.keeper.books.settled.settled)
-    with progress:
+    soon = asyncio.get_running_loop().call_soon_threadsafe
+    with progress, session.leash.tied(partial(_asked_to_stop, session), soon):
         async with anyio.create_task_group() as around:
             if signals:
                 around.start_soon(_obey_signals, session)
@@ -147,16 +150,20 @@ def seal_range(prepared: Prepared, directory: RunDirectory, part: Range, totals:
 
 
 async def _obey_signals(session: Session) -> None:
-    """The first Ctrl-C or SIGTERM drains, the second abandons what is on the wire."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
         async for number in received:
-            if session.stop.is_set:
-                session.say.line("leaving at once; what is on the wire may be billed and will be sent again")
-                session.stop.abandon()
-            else:
-                flying = session.engine.slots.in_flight
-                session.say.line(f"stopping: {flying} requests are on the wire; again to leave without them")
-                session.stop.set(signal=number)
+            _asked_to_stop(session, number)
+
+
+def _asked_to_stop(session: Session, number: int | None) -> None:
+    """The first Ctrl-C or SIGTERM drains, the second abandons what is on the wire."""
+    if session.stop.is_set:
+        session.say.line("leaving at once; what is on the wire may be billed and will be sent again")
+        session.stop.abandon()
+    else:
+        flying = session.engine.slots.in_flight
+        session.say.line(f"stopping: {flying} requests are on the wire; again to leave without them")
+        session.stop.set(signal=number)
 
 
 async def _show(session: Session, progress: Progress) -> None:

@@ -81,7 +81,9 @@ def share(text: str | None, rows: int) -> int | None:
 
 
 def command_again(asked: Asked) -> str:
-    """The command that goes on with this run."""
+    """The command that goes on with this run. A job that is in no file is in the run's directory, once it has one."""
+    if asked.members is not None:
+        return shlex.join(["runner", "run", str(asked.output)])
     words = ["runner", "run", str(asked.job)]
     words += ["--simulate"] if asked.simulate else []
     words += ["-o", str(asked.output)] if asked.output else []

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
 import anyio
 
 from runner.errors import RunnerError
@@ -40,3 +44,46 @@ class Stop:
         """Sleep, but no longer than until the stop."""
         with anyio.move_on_after(seconds):
             await self._set.wait()
+
+
+class Leash:
+    """A run's stop in the hands of another thread, or of a signal handler there: pull once to drain, twice to leave.
+
+    Rule: no locks, since a handler may interrupt a pull; a pull before the run has a loop is not lost.
+    """
+
+    def __init__(self) -> None:
+        self.pulls = 0
+        self.signal: int | None = None  #: of the first pull
+        self._wake: Callable[[], object] | None = None
+
+    def pull(self, number: int = signal.SIGINT) -> None:
+        self.signal = self.signal or number
+        self.pulls += 1
+        wake = self._wake
+        if wake is not None:
+            with suppress(RuntimeError):  # the loop has just closed: there is nothing left to stop
+                wake()
+
+    def check(self) -> None:
+        """Before there is a loop a run is left as a process is left by Ctrl-C. Raises KeyboardInterrupt."""
+        if self.pulls:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def tied(self, obey: Callable[[int | None], None], soon: Callable[[Callable[[], None]], object]) -> Iterator[None]:
+        """While open, each pull becomes one `obey(signal)` in the loop; `soon`: its call_soon_threadsafe."""
+        heard = 0
+
+        def heed() -> None:
+            nonlocal heard
+            while heard < self.pulls:
+                heard += 1
+                obey(self.signal)
+
+        self._wake = lambda: soon(heed)
+        heed()
+        try:
+            yield
+        finally:
+            self._wake = None

@@ -1,4 +1,4 @@
-"""A job file's text -> JobSpec, or every mistake in it at once.
+"""A job file's text, or a job's members -> JobSpec, or every mistake in it at once.
 
 Rule: text comes in as an argument, files through the caller's `read_file`; nothing here knows a disk. Strategy: read
 the tree, put the overrides in, put the files in, then let every judge speak before the first word is said. A judge
@@ -7,7 +7,7 @@ that refuses a value silences the later ones about what is inside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from runner.errors import JobError
 from runner.spec import body, complaints, endpoint, notbuilt
 from runner.spec.files import ReadFile, resolve
+from runner.spec.members import plant
 from runner.spec.model import SECTIONS, JobSpec
 from runner.spec.overrides import apply
 from runner.spec.positions import Mistake, Node, Path, Place, Places
@@ -24,13 +25,14 @@ from runner.spec.read import NotYamlError, read
 Verdict = Iterable[tuple[Path, str]]
 
 
-def parse(text: str, name: str, *, read_file: ReadFile, overrides: Sequence[str] = ()) -> JobSpec:
+def parse(text: str | Mapping[str, Any], name: str, *, read_file: ReadFile, overrides: Sequence[str] = ()) -> JobSpec:
     """The job that `text` describes; `name` is the file's, as people know it, and gives the job's default name.
+    A mapping is the same job as Python's own values; its mistakes stand at `name`, without lines.
 
     `read_file` gets the path of a `{file: …}` as written and may raise OSError or UnicodeDecodeError. `overrides` are
     `dotted.path=value`. Raises JobError with all mistakes, one line each, in the order of the file.
     """
-    tree, mistakes = _tree(text, name)
+    tree, mistakes = _tree(text, name) if isinstance(text, str) else plant(text, Place(0, name))
     tree, refused = apply(tree, overrides)
     tree, unread = resolve(tree, read_file)
     plain = _filled(tree.plain(), name)
