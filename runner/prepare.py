@@ -21,7 +21,7 @@ from runner.outputs import Output, compile_output
 from runner.parts import Shape
 from runner.pricing import Price, price_of, upper_bound
 from runner.records import Request
-from runner.sources import Reader, expand
+from runner.sources import DIRECTORY, Reader, Spooling, copies_stand, expand
 from runner.spec import JobSpec, parse
 from runner.store import RunDirectory
 from runner.survey import Survey, SurveyOptions, stale, survey
@@ -151,16 +151,23 @@ def of_run(directory: RunDirectory) -> Loaded:
     return Loaded(JobSpec.model_validate(known["job"]), asked)
 
 
-def take_survey(loaded: Loaded, saved: Mapping[str, Any] | None, progress: Callable[[int, int], None]) -> Survey:
-    """The survey of the job's input; the saved one while files, sizes, times and options stand."""
+def take_survey(
+    loaded: Loaded,
+    saved: Mapping[str, Any] | None,
+    progress: Callable[[int, int], None],
+    spooling: Spooling | None = None,
+) -> Survey:
+    """The survey of the job's input; the saved one while files, sizes, times, options and copies stand.
+
+    `spooling`: where what cannot be sought is copied to; None for those who make nothing."""
     given = loaded.job.input
     found = expand(given.path, loaded.base)
     before = Survey.from_json(saved) if saved else None
     rows_per_part = before.rows_per_part if before else loaded.job.output.rows_per_part
     options = SurveyOptions(given.format, given.limit, given.on_bad_line, rows_per_part)
-    if before and _stands(before, found, options):
+    if before and _stands(before, found, options) and copies_stand(before.files, loaded.run_root):
         return before
-    return survey(found, options, progress)
+    return survey(found, options, progress, spooling)
 
 
 def _stands(before: Survey, found: Sequence[Path], options: SurveyOptions) -> bool:
@@ -183,7 +190,8 @@ def prepare(loaded: Loaded, taken: Survey) -> Prepared:
     results = result_schema(spec)
     shape = Shape(results, part_schema(inputs, results, job.output.prefix))
     prices = Prices(job)
-    return Prepared(loaded, taken, Reader(taken), prompt, output, spec, shape, _recipe(loaded, prompt, prices), prices)
+    reader = Reader(taken, loaded.run_root / DIRECTORY)
+    return Prepared(loaded, taken, reader, prompt, output, spec, shape, _recipe(loaded, prompt, prices), prices)
 
 
 def _response_format(job: JobSpec, prompt: Prompt) -> Mapping[str, Any] | None:

@@ -28,6 +28,7 @@ from runner.records import Tally
 from runner.recovery import ranges_of, recover
 from runner.relayout import complete
 from runner.say import Say
+from runner.sources import Spooling
 from runner.stop import Leash
 from runner.store import FORMAT, RunDirectory, move_aside
 from runner.transport import Endpoint, Transport
@@ -37,6 +38,11 @@ from runner.wiring import endpoint_of, engine_of, key_of, transport_of
 def run(asked: Asked, options: RunOptions, say: Say) -> Ending:
     """Run a job, or go on with it. Raises RunnerError for what was refused before anything was sent."""
     loaded = load(asked)
+    with Spooling(loaded.run_root) as spooling:
+        return _run(loaded, options, say, spooling)
+
+
+def _run(loaded: Loaded, options: RunOptions, say: Say, spooling: Spooling) -> Ending:
     directory = RunDirectory(loaded.run_root)
     for given in (options.allow_failed, options.max_failures):
         share(given, 1)  # refused now, not when everything has been sent
@@ -44,7 +50,7 @@ def run(asked: Asked, options: RunOptions, say: Say) -> Ending:
     started = not options.fresh and directory.read_run() is not None
     if options.retry is not None and not started:
         raise RunDirectoryError(f"there is no run in {directory.root}", hint="start it with `runner run JOB`")
-    early = None if started else _startable(loaded, options, say)
+    early = None if started else _startable(loaded, options, say, spooling)
     if options.fresh:
         _set_aside(directory, say)
     directory.make()
@@ -53,21 +59,23 @@ def run(asked: Asked, options: RunOptions, say: Say) -> Ending:
         if known:
             complete(directory)
         saved = directory.read("survey.json") if known else None
-        prepared = early if early and not known else _examine(loaded, saved, say, options.leash)
+        prepared = early if early and not known else _examine(loaded, saved, say, options.leash, spooling)
+        if not spooling.settle(prepared.survey, saved) and prepared.survey.from_stdin:
+            say.line("the input was read from stdin when the run began; going on with that copy")
         return _run_locked(Begun(prepared, directory, options, say), known and directory.read_run(), saved)
 
 
-def _moments(survey: Mapping[str, Any]) -> list[tuple[str, int, int]]:
-    """Which files a survey read, and as they stood when."""
-    return [(file["path"], file["size"], file["mtime_ns"]) for file in survey["files"]]
+def _moments(survey: Mapping[str, Any]) -> list[tuple[str, int, int, str | None]]:
+    """Which files a survey read, as they stood when, and their copies."""
+    return [(file["path"], file["size"], file["mtime_ns"], file.get("spool")) for file in survey["files"]]
 
 
-def _startable(loaded: Loaded, options: RunOptions, say: Say) -> Prepared:
+def _startable(loaded: Loaded, options: RunOptions, say: Say, spooling: Spooling) -> Prepared:
     """A new run makes nothing on the disk until it can start."""
     if not loaded.asked.simulate:
         key_of(loaded, options.environ)
         endpoint_of(loaded, options.environ)
-    return _examine(loaded, None, say, options.leash)
+    return _examine(loaded, None, say, options.leash, spooling)
 
 
 def _set_aside(directory: RunDirectory, say: Say) -> None:
@@ -78,7 +86,9 @@ def _set_aside(directory: RunDirectory, say: Say) -> None:
         say.line(f"moved the old run aside to {aside}")
 
 
-def _examine(loaded: Loaded, saved: Mapping[str, Any] | None, say: Say, leash: Leash) -> Prepared:
+def _examine(
+    loaded: Loaded, saved: Mapping[str, Any] | None, say: Say, leash: Leash, spooling: Spooling
+) -> Prepared:
     show, close = survey_bar(say)
 
     def progress(done: int, total: int) -> None:
@@ -86,7 +96,7 @@ def _examine(loaded: Loaded, saved: Mapping[str, Any] | None, say: Say, leash: L
         show(done, total)
 
     try:
-        return prepare(loaded, take_survey(loaded, saved, progress))
+        return prepare(loaded, take_survey(loaded, saved, progress, spooling))
     finally:
         close()
 

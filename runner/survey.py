@@ -2,12 +2,16 @@
 
 Rule: after it nothing about the input is a guess; every bad line is known before a cent is spent.
 Strategy: text files are read once, row by row, by the functions that read them again later; of Parquet files the
-footers tell everything but the hashes.
+footers tell everything but the hashes. What cannot be read again from any place is copied on the way, if there is a
+place to copy to (sources/spool.py).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
@@ -16,15 +20,19 @@ import pyarrow as pa
 
 from runner.errors import InputError
 from runner.sources import delimited
-from runner.sources.catalog import BadLines, File, Range, Segment, Survey, SurveyOptions, labels
+from runner.sources.catalog import STDIN, BadLines, File, Range, Segment, Survey, SurveyOptions, labels
 from runner.sources.expand import common_format
+from runner.sources.hugegroups import copy_rows, is_huge
 from runner.sources.lines import Record, Span, refuse_foreign
 from runner.sources.parquet import Shape, cuts, group_hash, segment_keys, shape
 from runner.sources.promote import unify
 from runner.sources.reader import unchanged
+from runner.sources.spool import SpoolFile, Spooling
+from runner.sources.stream import OPEN_END, Stream, whole_text
 from runner.sources.text import RECORDS
 from runner.sources.tiles import Tiler, hash_of, part_rows
 from runner.sources.types import Columns
+from runner.sources.unpack import is_packed
 
 __all__ = ["Survey", "SurveyOptions", "stale", "survey"]
 
@@ -34,16 +42,27 @@ _TELL_BYTES = 4 << 20
 _BAD_SHOWN = 20
 
 
-def survey(files: Sequence[Path], options: SurveyOptions, progress: Progress = lambda done, total: None) -> Survey:
+def survey(
+    files: Sequence[Path],
+    options: SurveyOptions,
+    progress: Progress = lambda done, total: None,
+    spooling: Spooling | None = None,
+) -> Survey:
     """Read every row once. `progress(bytes_done, bytes_total)` is called every few MB and at the end.
 
-    Raises InputError when a file cannot be read, when files do not go together, and for bad lines unless
-    `options.on_bad_line` is fail_row.
+    `spooling`: where what cannot be sought is copied to; None: nothing is, its ranges are found by reading on, and
+    stdin is refused. Raises InputError when a file cannot be read, when files do not go together, and for bad lines
+    unless `options.on_bad_line` is fail_row; StorageError when a copy cannot be written.
     """
+    if STDIN in files and spooling is None:
+        raise InputError(
+            "stdin can be read only once, and that is for `run`",
+            hint="write the rows to a file to check or render them",
+        )
     format_ = common_format(files, options.format)
     standing = [_standing(path, format_) for path in files]
     meter = _Meter(sum(file.size for file in standing), progress)
-    found = (_parquet if format_ == "parquet" else _text)(standing, options, meter)
+    found = (_parquet if format_ == "parquet" else _text)(standing, options, meter, spooling)
     meter.finish()
     for file in found.files:
         if not unchanged(file):
@@ -69,13 +88,16 @@ class _Meter:
         self._done += size_bytes
         if self._done >= self._due:
             self._due = self._done + _TELL_BYTES
-            self._progress(min(self._done, self._total), self._total)
+            # how much comes through a pipe nobody knows
+            self._progress(min(self._done, self._total or self._done), self._total)
 
     def finish(self) -> None:
         self._progress(self._total, self._total)
 
 
 def _standing(path: Path, format_: str) -> File:
+    if path == STDIN:
+        return File(path, format_, 0, 0, 0, "")
     try:
         found = path.stat()
     except OSError as error:
@@ -92,11 +114,22 @@ def _bad_lines(bad: BadLines) -> InputError:
     )
 
 
-def _text(files: Sequence[File], options: SurveyOptions, meter: _Meter) -> Survey:
-    spans = [_whole(file, label) for file, label in zip(files, labels([f.path for f in files]), strict=True)]
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One text file on its way through the survey."""
+
+    file: File
+    span: Span
+    stream: Stream | None  #: of a file that cannot be sought
+
+
+def _text(files: Sequence[File], options: SurveyOptions, meter: _Meter, spooling: Spooling | None) -> Survey:
+    names = labels([file.path for file in files])
+    passes = [_pass(file, names[number], number, meter, spooling) for number, file in enumerate(files)]
+    spans = [each.span for each in passes]
     tiler = Tiler(options.rows_per_part, [span.header for span in spans])
     columns, complaints = Columns(), _Complaints()
-    for number, record in islice(_metered(spans, RECORDS[files[0].format], meter), options.limit):
+    for number, record in islice(_metered(passes, RECORDS[files[0].format], meter), options.limit):
         tiler.add(number, record)
         _, _, raw, data, error = record
         if data is None:
@@ -106,7 +139,7 @@ def _text(files: Sequence[File], options: SurveyOptions, meter: _Meter) -> Surve
     rows_per_part = part_rows(tiler.rows, options.rows_per_part)
     ranges = tiler.ranges(rows_per_part)
     return Survey(
-        files=tuple(_surveyed(file, span, tiler, n) for n, (file, span) in enumerate(zip(files, spans, strict=True))),
+        files=tuple(_surveyed(each, tiler, number) for number, each in enumerate(passes)),
         rows=tiler.rows,
         rows_per_part=rows_per_part,
         ranges=ranges,
@@ -130,36 +163,81 @@ class _Complaints:
         return BadLines(self._count, tuple(self._first))
 
 
-def _whole(file: File, label: str) -> Span:
-    refuse_foreign(file.path, label)
-    span = Span(file.path, label, 0, file.size)
-    return delimited.header(span) if file.format == "csv" else span
+def _pass(file: File, label: str, number: int, meter: _Meter, spooling: Spooling | None) -> _Pass:
+    if not is_packed(file.path):
+        refuse_foreign(file.path, label)
+        span = Span(file.path, label, 0, file.size)
+        return _Pass(file, delimited.header(span) if file.format == "csv" else span, None)
+    copy = partial(spooling.file, number, "zst") if spooling else None
+    stream = Stream(file.path, label, meter.add, copy)
+    span = Span(file.path, label, 0, OPEN_END, source=stream.rest)
+    return _Pass(file, _headed(span, stream) if file.format == "csv" else span, stream)
+
+
+def _headed(span: Span, stream: Stream) -> Span:
+    # files are opened again for their rows: a thousand of them are not held open at once
+    head = replace(span, source=stream.peek) if span.path == STDIN else whole_text(span.path, span.label)
+    return replace(delimited.header(head), source=stream.rest)
 
 
 def _metered(
-    spans: Sequence[Span], records: Callable[[Span], Iterator[Record]], meter: _Meter
+    passes: Sequence[_Pass], records: Callable[[Span], Iterator[Record]], meter: _Meter
 ) -> Iterator[tuple[int, Record]]:
-    for number, span in enumerate(spans):
+    for number, each in enumerate(passes):
         told = 0
-        for record in records(span):
-            if record[0] - told >= _TELL_BYTES:
+        record = None
+        for record in records(each.span):
+            if each.stream is None and record[0] - told >= _TELL_BYTES:
                 meter.add(record[0] - told)
                 told = record[0]
             yield number, record
-        meter.add(span.end - told)
+        if each.stream is None:
+            meter.add(each.span.end - told)
+        else:
+            _ended(each, each.stream, record)
 
 
-def _surveyed(file: File, span: Span, tiler: Tiler, number: int) -> File:
-    return File(
-        file.path, file.format, file.size, file.mtime_ns, tiler.file_rows[number], tiler.file_hash(number), span.header
+def _ended(each: _Pass, stream: Stream, last: Record | None) -> None:
+    """Close what was read to its end, and refuse a pipe that was cut as far as that shows.
+
+    A pipe whose writer was killed ends like one whose writer was done. What shows is a last line without its newline:
+    a JSON object that is whole was written whole, but the last field of a CSV line may lack its end. A writer that
+    died between two lines, or before its first, cannot be told; none at all is refused.
+    """
+    stream.finish()
+    if each.file.path != STDIN:
+        return
+    if not stream.length:
+        raise InputError("stdin ended before its first byte", hint="see what the command before the pipe says")
+    whole = last is not None and last[3] is not None and each.file.format == "jsonl"
+    begun = last is None or last[0] + len(last[2]) == stream.length
+    if stream.last != b"\n" and begun and not whole:
+        raise InputError(
+            f"stdin ended in the middle of line {last[1] if last else 1:,}: what wrote it was cut off",
+            hint="see what the command before the pipe says; if all is there, end the last line with a newline",
+        )
+
+
+def _surveyed(each: _Pass, tiler: Tiler, number: int) -> File:
+    spool, frames = each.stream.finish() if each.stream else ("", ())
+    file = replace(
+        each.file,
+        rows=tiler.file_rows[number],
+        hash=tiler.file_hash(number),
+        columns=each.span.header,
+        spool=spool,
+        frames=frames,
     )
+    if each.stream and file.path == STDIN:
+        return replace(file, size=each.stream.length, mtime_ns=time.time_ns())
+    return file
 
 
 def _strings(spans: Sequence[Span]) -> Any:
     return pa.schema([(name, pa.string()) for name in dict.fromkeys(name for span in spans for name in span.header)])
 
 
-def _parquet(files: Sequence[File], options: SurveyOptions, meter: _Meter) -> Survey:
+def _parquet(files: Sequence[File], options: SurveyOptions, meter: _Meter, spooling: Spooling | None) -> Survey:
     names = labels([file.path for file in files])
     shapes = [shape(file.path, name) for file, name in zip(files, names, strict=True)]
     schema = unify(names, [each.schema for each in shapes])
@@ -167,11 +245,14 @@ def _parquet(files: Sequence[File], options: SurveyOptions, meter: _Meter) -> Su
     ends = tuple(accumulate(counts))
     rows_per_part = part_rows(ends[-1], options.rows_per_part)
     hashes = [_group_hashes(each, rows, meter) for each, rows in zip(shapes, counts, strict=True)]
+    taken = [
+        replace(file, rows=rows, hash=hash_of(keys), columns=tuple(each.schema.names), groups=each.groups)
+        for file, each, rows, keys in zip(files, shapes, counts, hashes, strict=True)
+    ]
+    if spooling:
+        taken = [_copied(file, shapes[n], rows_per_part, partial(spooling.file, n)) for n, file in enumerate(taken)]
     return Survey(
-        files=tuple(
-            File(f.path, f.format, f.size, f.mtime_ns, rows, hash_of(keys), tuple(each.schema.names), each.groups)
-            for f, each, rows, keys in zip(files, shapes, counts, hashes, strict=True)
-        ),
+        files=tuple(taken),
         rows=ends[-1],
         rows_per_part=rows_per_part,
         ranges=tuple(
@@ -181,6 +262,15 @@ def _parquet(files: Sequence[File], options: SurveyOptions, meter: _Meter) -> Su
         schema=schema,
         options=options,
     )
+
+
+def _copied(file: File, each: Shape, rows_per_part: int, make: Callable[[str], SpoolFile]) -> File:
+    """The file, with the rows copied if its row groups are too large to be decoded for every range."""
+    if not file.rows or not is_huge(each, rows_per_part):
+        return file
+    copy = make("arrows")
+    copy_rows(each, file.rows, rows_per_part, copy)
+    return replace(file, spool=copy.path.name, frames=copy.finish())
 
 
 def _limited(counts: Sequence[int], limit: int | None) -> list[int]:

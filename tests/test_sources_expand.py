@@ -74,7 +74,6 @@ def test_a_link_keeps_its_own_name_and_counts_once(base: Path) -> None:
         ("sub/zzz", "looked for {base}/sub/zzz", "{base}/sub holds e.jsonl"),
         ("empty", "`empty` holds no file to read; looked in {base}/empty", "give it one of the suffixes .jsonl"),
         ("empty/*", "nothing matches `empty/*`; looked for {base}/empty/*", "{base}/empty holds nothing"),
-        ("-", "standard input cannot be read yet", "write it to a file"),
     ],
 )
 def test_nothing_matched_names_the_pattern_the_place_and_what_is_near(
@@ -105,7 +104,18 @@ def test_the_suffix_or_the_job_tells_the_format(names: list[str], given: str | N
     [
         (["a.jsonl", "b.csv"], None, "the input mixes formats: a.jsonl is jsonl, b.csv is csv"),
         (["a.txt"], None, "a.txt: the suffix does not tell the format"),
-        (["a.jsonl.gz"], None, "a.jsonl.gz: compressed input cannot be read yet"),
+        (["a.jsonl.bz2"], None, "a.jsonl.bz2: of compressed files, .gz and .zst can be read"),
+        (["a.gz"], None, "a.gz: the suffix does not tell the format"),
+        (
+            ["a.parquet.gz"],
+            None,
+            "a.parquet.gz: Parquet is read from its end, so neither from stdin nor compressed as a whole",
+        ),
+        (
+            ["/dev/stdin"],
+            "parquet",
+            "stdin: Parquet is read from its end, so neither from stdin nor compressed as a whole",
+        ),
         (["a.jsonl"], "openai_batch", "input.format: `openai_batch` cannot be read"),
         ([], None, "the input names no file"),
     ],

@@ -43,10 +43,6 @@ def _message(part: str, value: str) -> str:
 
 
 REFUSED = [
-    ("input: {path: '-'}", "input.path"),
-    ("input: {path: [a.csv, '-']}", "input.path.1"),
-    ("input: {path: rows.jsonl.GZ}", "input.path"),
-    ("input: {path: [rows.jsonl.zst]}", "input.path.0"),
     ("input: {path: a, format: openai_batch}", "input.format"),
     ("matrix: {model: [a, b]}", "matrix"),
     ("request: {model: [a, b]}", "request.model"),

@@ -16,13 +16,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
 from runner.errors import RunDirectoryError
 
 VERSION = 1
+#: What `-` becomes: a path that people know, and that names itself `stdin` in messages.
+STDIN = Path("/dev/stdin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,14 @@ class SurveyOptions:
     limit: int | None = None
     on_bad_line: Literal["stop", "fail_row"] = "stop"
     rows_per_part: int | Literal["auto"] = "auto"
+
+
+class Frame(NamedTuple):
+    """A piece of the copy of a file that cannot be sought, that is read alone."""
+
+    end: int  #: byte of the text behind what it holds; of a Parquet file the row
+    stop: int  #: byte of the copy behind it
+    hash: str  #: of its bytes in the copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,8 @@ class File:
     hash: str
     columns: tuple[str, ...] = ()  #: of a CSV header, of a Parquet schema; empty for JSONL
     groups: tuple[int, ...] = ()  #: rows of each row group of a Parquet file
+    spool: str = ""  #: the name of its copy in the run's input/; empty: it is read where it lies
+    frames: tuple[Frame, ...] = ()  #: of the copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +66,7 @@ class Segment:
     """The part of a range that lies in one file."""
 
     file: int  #: its number in `Survey.files`
-    start: int  #: byte where its first row begins; in a Parquet file the number of that row
+    start: int  #: byte of the (unpacked) text where its first row begins; in a Parquet file the number of that row
     end: int  #: byte behind its last row, newline not counted; in a Parquet file a row number too
     first: int  #: ordinal of its first row
     rows: int
@@ -90,6 +102,11 @@ class Survey:
     schema: Any  #: pa.Schema of the input columns, in first-seen order
     bad_lines: BadLines = field(default_factory=BadLines)
     options: SurveyOptions = field(default_factory=SurveyOptions)
+
+    @property
+    def from_stdin(self) -> bool:
+        """Whether some of the rows were piped in: only their copy has them."""
+        return any(file.path == STDIN for file in self.files)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -150,4 +167,5 @@ def _rebuild(data: Mapping[str, Any]) -> Survey:
 
 
 def _paths_and_tuples(file: Mapping[str, Any]) -> dict[str, Any]:
-    return {"path": Path(file["path"]), "columns": tuple(file["columns"]), "groups": tuple(file["groups"])}
+    path, frames = Path(file["path"]), tuple(Frame(*frame) for frame in file.get("frames", ()))
+    return {"path": path, "columns": tuple(file["columns"]), "groups": tuple(file["groups"]), "frames": frames}

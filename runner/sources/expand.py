@@ -12,17 +12,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from runner.errors import InputError
+from runner.sources.catalog import STDIN
+from runner.sources.unpack import bare, is_packed
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".csv": "csv"}
-COMPRESSED = {".gz", ".zst", ".bz2", ".xz", ".zip"}
-_SUFFIXES = "give it one of the suffixes .jsonl, .ndjson, .parquet, .csv, or set `input.format`"
+_UNREADABLE = {".bz2", ".xz", ".zip"}
+_SUFFIXES = (
+    "give it one of the suffixes .jsonl, .ndjson, .csv (each also with .gz or .zst), .parquet, or set `input.format`"
+)
 
 
 def expand(patterns: Sequence[str], base: Path) -> list[Path]:
     """The files that `patterns` name, as absolute paths; each pattern is relative to `base`.
 
-    A directory gives the files in it with a known suffix, hidden ones and subdirectories left out. A file named
-    twice, by another pattern or through a link, comes once. Raises InputError when a pattern matches nothing.
+    `-` is stdin. A directory gives the files in it with a known suffix, hidden ones and subdirectories left out. A file
+    named twice, by another pattern or through a link, comes once. Raises InputError when a pattern matches nothing.
     """
     found: dict[Path, Path] = {}
     for pattern in patterns:
@@ -36,6 +40,11 @@ def common_format(paths: Iterable[Path], given: str | None) -> str:
     first: dict[str, Path] = {}
     for path in paths:
         first.setdefault(given or _format(path), path)
+        if is_packed(path) and (given or _format(path)) == "parquet":
+            raise InputError(
+                f"{path.name}: Parquet is read from its end, so neither from stdin nor compressed as a whole",
+                hint="give the .parquet file itself; its pages are compressed already",
+            )
     if len(first) > 1:
         (one, path), (other, path2), *_ = first.items()
         raise InputError(
@@ -51,9 +60,11 @@ def common_format(paths: Iterable[Path], given: str | None) -> str:
 
 
 def _format(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix in COMPRESSED:
-        raise InputError(f"{path.name}: compressed input cannot be read yet", hint=f"unpack it: {path}")
+    if path == STDIN:
+        return "jsonl"
+    suffix = bare(path).suffix.lower()
+    if suffix in _UNREADABLE:
+        raise InputError(f"{path.name}: of compressed files, .gz and .zst can be read", hint=f"unpack it: {path}")
     if suffix not in FORMATS:
         raise InputError(f"{path.name}: the suffix does not tell the format", hint=_SUFFIXES)
     return FORMATS[suffix]
@@ -61,7 +72,7 @@ def _format(path: Path) -> str:
 
 def _matches(pattern: str, base: Path) -> list[Path]:
     if pattern == "-":
-        raise InputError("standard input cannot be read yet", hint="write it to a file and name that in `input.path`")
+        return [STDIN]
     place = Path(os.path.abspath(base / Path(pattern).expanduser()))  # noqa: PTH100 (resolve() would follow links, whose targets may lack the suffix)
     if place.is_file():
         return [place]
@@ -72,7 +83,7 @@ def _matches(pattern: str, base: Path) -> list[Path]:
 
 
 def _in_directory(place: Path) -> list[Path]:
-    return [p for p in place.iterdir() if p.suffix.lower() in FORMATS and p.name[0] != "." and p.is_file()]
+    return [p for p in place.iterdir() if bare(p).suffix.lower() in FORMATS and p.name[0] != "." and p.is_file()]
 
 
 def _globbed(pattern: str, base: Path) -> list[Path]:

@@ -6,7 +6,7 @@ Rule: only b"\\n" ends a line. `str.splitlines` would also cut at U+2028, which 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,8 +20,11 @@ BOM = b"\xef\xbb\xbf"
 Record = tuple[int, int, bytes, dict[str, Any] | None, str | None]
 
 _FOREIGN = {
-    b"\x1f\x8b": ("is compressed by gzip", "unpack it first"),
-    b"\x28\xb5\x2f\xfd": ("is compressed by zstd", "unpack it first"),
+    b"\x1f\x8b": ("is compressed by gzip", "give the file the suffix .gz; into a pipe, unpack it by `gzip -dc`"),
+    b"\x28\xb5\x2f\xfd": (
+        "is compressed by zstd",
+        "give the file the suffix .zst; into a pipe, unpack it by `zstd -dc`",
+    ),
     b"PAR1": ("is a Parquet file", "set `input.format: parquet`"),
     b"\xff\xfe": ("is UTF-16", "write it as UTF-8: `iconv -f UTF-16 -t UTF-8`"),
     b"\xfe\xff": ("is UTF-16", "write it as UTF-8: `iconv -f UTF-16 -t UTF-8`"),
@@ -38,6 +41,7 @@ class Span:
     end: int
     line: int = 1
     header: tuple[str, ...] = ()  #: the columns of a CSV file
+    source: Callable[[Span], Iterator[bytes]] | None = None  #: gives the bytes start … end; None: the file does
 
     def where(self, line: int, offset: int) -> str:
         return f"{self.label}:{line} (byte {offset})"
@@ -52,23 +56,28 @@ def lines(span: Span) -> Iterator[bytes]:
 def blocks(span: Span) -> Iterator[bytes]:
     """Whole lines joined by newlines, about BLOCK_BYTES at a time. Pieces of a long line are joined once: 100 MB of
     it cost 100 MB."""
-    left = span.end - span.start
     pieces: list[bytes] = []
+    for data in (span.source or _from_file)(span):
+        whole, newline, rest = data.rpartition(b"\n")
+        if newline:
+            pieces.append(whole)
+            yield b"".join(pieces)
+            pieces = [rest]
+        else:
+            pieces.append(rest)
+    last = b"".join(pieces)
+    if last:
+        yield last
+
+
+def _from_file(span: Span) -> Iterator[bytes]:
+    left = span.end - span.start
     with opened(span.path) as handle:
         handle.seek(span.start)
         while left > 0:
             data = read(handle, min(left, BLOCK_BYTES), span.label)
             left -= len(data)
-            whole, newline, rest = data.rpartition(b"\n")
-            if newline:
-                pieces.append(whole)
-                yield b"".join(pieces)
-                pieces = [rest]
-            else:
-                pieces.append(rest)
-    last = b"".join(pieces)
-    if last:
-        yield last
+            yield data
 
 
 def whole(path: Path, label: str) -> Span:
@@ -99,7 +108,11 @@ def read(handle: BinaryIO, size: int, label: str) -> bytes:
 def refuse_foreign(path: Path, label: str) -> None:
     """Raise InputError for a file that begins as text never does, before every line of it is called bad."""
     with opened(path) as handle:
-        head = handle.read(4)
+        refuse_foreign_text(handle.read(4), label)
+
+
+def refuse_foreign_text(head: bytes, label: str) -> None:
+    """The same for the first bytes of it."""
     for magic, (what, hint) in _FOREIGN.items():
         if head.startswith(magic):
             raise InputError(f"{label} {what}", hint=hint)

@@ -23,7 +23,9 @@ import pyarrow.parquet as pq
 from runner.errors import ChangedError, InputError
 from runner.records import Row
 from runner.sources.catalog import File, Range, Segment, Survey, labels
+from runner.sources.hugegroups import copied_rows
 from runner.sources.lines import BLOCK_BYTES, opened, read
+from runner.sources.spool import Copy
 from runner.sources.tiles import digest, hash_of
 from runner.sources.types import without_columns
 
@@ -94,9 +96,14 @@ def segment_keys(schema: Any, touched: Iterable[Cut], hashes: Callable[[int], by
 
 
 class ParquetSource:
-    def __init__(self, survey: Survey) -> None:
+    def __init__(self, survey: Survey, copies: Path | None) -> None:
         self._files = survey.files
         self._labels = labels([file.path for file in survey.files])
+        self._copies = {
+            number: Copy(file, self._labels[number], copies)
+            for number, file in enumerate(survey.files)
+            if file.spool and copies
+        }
         self._ends = [tuple(accumulate(file.groups)) for file in survey.files]
         self._kept: dict[tuple[int, int, tuple[str, ...]], Any] = {}
         self._lock = Lock()
@@ -119,6 +126,10 @@ class ParquetSource:
         names = tuple(sorted(set(schema.names).intersection(file.columns)))
         return pa.concat_tables(_fitted(part, schema) for part in self._cut(segment, names))
 
+    def check(self, number: int) -> None:
+        if copy := self._copies.get(number):
+            copy.check()
+
     def hash(self, piece: Range) -> str:
         """The hash of the rows that lie where the range's rows lay."""
         keys: list[bytes] = []
@@ -134,6 +145,9 @@ class ParquetSource:
         return [name for name in everywhere if name not in file.columns and (columns is None or name in columns)]
 
     def _cut(self, segment: Segment, names: tuple[str, ...]) -> Iterator[Any]:
+        if names and segment.file in self._copies:
+            yield from copied_rows(self._copies[segment.file], segment.start, segment.end, names)
+            return
         for cut in cuts(self._ends[segment.file], segment.start, segment.end):
             rows = cut.stop - cut.start
             yield (

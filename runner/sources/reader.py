@@ -6,13 +6,14 @@ Rule: lazy and bounded; a range is read where the survey found it, and is the sa
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from runner.errors import ChangedError
 from runner.records import Row
-from runner.sources.catalog import File, Range, Segment, Survey, labels
+from runner.sources.catalog import STDIN, File, Range, Segment, Survey, labels
 from runner.sources.parquet import ParquetSource
 from runner.sources.text import TextSource
 from runner.sources.types import without_columns
@@ -25,6 +26,8 @@ class Source(Protocol):
 
     def table(self, segment: Segment, schema: Any) -> Any: ...
 
+    def check(self, number: int) -> None: ...
+
     def hash(self, piece: Range) -> str: ...
 
 
@@ -36,10 +39,12 @@ class Reader:
     Reader(survey).verify(3)                nothing, or ChangedError
     """
 
-    def __init__(self, survey: Survey) -> None:
+    def __init__(self, survey: Survey, copies: Path | None = None) -> None:
+        """`copies`: the directory where the copies of what cannot be sought lie; None: the survey made none."""
         self._survey = survey
+        self._copies = copies
         parquet = any(file.format == "parquet" for file in survey.files)
-        self._source: Source = ParquetSource(survey) if parquet else TextSource(survey)
+        self._source: Source = ParquetSource(survey, copies) if parquet else TextSource(survey, copies)
 
     def rows(self, range_no: int, columns: Collection[str] | None = None) -> Iterator[Row]:
         """The rows of a range in order. `data` is what the input says, not yet of the column's type: a JSON object as
@@ -60,9 +65,13 @@ class Reader:
 
     def verify(self, range_no: int) -> None:
         """Nothing while the range's files stand as surveyed, by size and time of change; else the rows themselves are
-        compared. Raises ChangedError naming the file and the rows, InputError when the file cannot be read."""
+        compared. A file that was copied may change, its copy may not: that is checked as it is read.
+
+        Raises ChangedError naming the file and the rows, InputError when the file cannot be read."""
         piece = self._survey.ranges[range_no]
-        touched = [segment.file for segment in piece.segments if not unchanged(self._survey.files[segment.file])]
+        for segment in piece.segments:
+            self._source.check(segment.file)
+        touched = [segment.file for segment in piece.segments if not self._stands(segment.file)]
         if touched and self._source.hash(piece) != piece.hash:
             names = labels([file.path for file in self._survey.files])
             raise ChangedError(
@@ -71,9 +80,15 @@ class Reader:
                 hint="put the file back as it was, or start anew with `--fresh`",
             )
 
+    def _stands(self, number: int) -> bool:
+        file = self._survey.files[number]
+        return bool(file.spool and self._copies) or unchanged(file)
+
 
 def unchanged(file: File) -> bool:
-    """Whether the file has the size and time of change that it was surveyed with."""
+    """Whether the file has the size and time of change that it was surveyed with. Stdin is not there to change."""
+    if file.path == STDIN:
+        return True
     try:
         now = file.path.stat()
     except OSError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,10 +15,13 @@ import pyarrow as pa
 from runner.errors import ChangedError
 from runner.records import Row
 from runner.sources import delimited, jsonl
-from runner.sources.catalog import Range, Segment, Survey, labels
-from runner.sources.lines import Record, Span, whole
+from runner.sources.catalog import STDIN, File, Range, Segment, Survey, labels
+from runner.sources.lines import Record, Span
+from runner.sources.spool import Copy
+from runner.sources.stream import Copied, Forward, whole_text
 from runner.sources.tiles import Tiler
 from runner.sources.types import array
+from runner.sources.unpack import is_packed
 
 RECORDS: dict[str, Callable[[Span], Iterator[Record]]] = {"jsonl": jsonl.records, "csv": delimited.records}
 
@@ -26,9 +30,15 @@ _CHUNK_ROWS = 2048
 
 
 class TextSource:
-    def __init__(self, survey: Survey) -> None:
+    def __init__(self, survey: Survey, copies: Path | None) -> None:
         self._files = survey.files
         self._labels = labels([file.path for file in survey.files])
+        self._sources = [_source(file, label, copies) for file, label in zip(self._files, self._labels, strict=True)]
+
+    def check(self, number: int) -> None:
+        source = self._sources[number]
+        if isinstance(source, Copied):
+            source.copy.check()
 
     def rows(self, segment: Segment, columns: Collection[str] | None) -> Iterator[Row]:
         """`columns` chooses nothing here: a line is parsed as a whole."""
@@ -57,12 +67,13 @@ class TextSource:
         file = self._files[number]
         if file.format != "csv":
             return ()
-        return delimited.header(whole(file.path, self._labels[number])).header
+        return delimited.header(whole_text(file.path, self._labels[number])).header
 
     def _records(self, segment: Segment) -> Iterator[tuple[Record, int]]:
         """Exactly `segment.rows` records with their ordinals. Raises ChangedError when there are fewer."""
         file, label = self._files[segment.file], self._labels[segment.file]
-        span = Span(file.path, label, segment.start, segment.end, segment.line, file.columns)
+        source = self._sources[segment.file]
+        span = Span(file.path, label, segment.start, segment.end, segment.line, file.columns, source)
         ordinals = iter(range(segment.first, segment.first + segment.rows))
         yield from zip(RECORDS[file.format](span), ordinals, strict=False)
         if left := len(list(ordinals)):
@@ -75,3 +86,10 @@ class TextSource:
         except pa.ArrowException as error:
             label = self._labels[segment.file]
             raise ChangedError(f"{label} has values that its survey did not see: {error}") from error
+
+
+def _source(file: File, label: str, copies: Path | None) -> Copied | Forward | None:
+    """Where the bytes of a file come from; None: from itself."""
+    if file.spool and copies:
+        return Copied(Copy(file, label, copies))
+    return Forward(file.path, label) if is_packed(file.path) and file.path != STDIN else None

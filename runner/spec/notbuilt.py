@@ -24,10 +24,6 @@ def _other_than(*values: Any) -> Callable[[Any], bool]:
     return lambda value: not any(value is given or (isinstance(value, str) and value == given) for given in values)
 
 
-def _compressed(value: Any) -> bool:
-    return isinstance(value, str) and value.lower().endswith((".gz", ".zst"))
-
-
 def _many(value: Any) -> bool:
     return isinstance(value, list | dict)
 
@@ -36,8 +32,6 @@ def _local(part: Any) -> bool:
     return isinstance(part, dict) and ("file" in part or any(isinstance(value, dict) for value in part.values()))
 
 
-STDIN = "reading rows from stdin is not built yet; name a file"
-COMPRESSED = "compressed input is not built yet; unpack the file first"
 LOCAL = "local files in messages are not built yet; give a URL, a data: URI or base64 text"
 MATRIX = "several models in one job are not built yet; write one job for each"
 SPENDING = "spending limits are not built yet; leave it null"
@@ -47,10 +41,6 @@ PART = "request.messages.*.content.*."
 
 #: (where, when, sentence)
 NOT_BUILT: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("input.path", _is("-"), STDIN),
-    ("input.path.*", _is("-"), STDIN),
-    ("input.path", _compressed, COMPRESSED),
-    ("input.path.*", _compressed, COMPRESSED),
     ("input.format", _is("openai_batch"), "reading batch files is not built yet; use jsonl, parquet or csv"),
     ("matrix", _given, MATRIX),
     ("request.model", _many, MATRIX),
