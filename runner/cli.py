@@ -46,7 +46,21 @@ _INPUT = option(
 _JOB = click.argument("job", type=click.Path(path_type=Path))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _ReaderGoneError(Exception):
+    """Nobody reads our stdout any more (`runner export RUN | head`)."""
+
+
+class _Commands(click.Group):
+    """click ends a broken pipe with exit code 1, which here means that rows are not ok."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as gone:
+            raise _ReaderGoneError from gone
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="bulk-runner", prog_name="runner")
 def commands() -> None:
     """One prompt over a million rows, once; the answers land in Parquet."""
@@ -363,8 +377,8 @@ def main() -> None:
     except RunnerError as error:
         Say().error(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our stdout has gone (`runner render JOB | head`). Python would complain at exit.
+    except _ReaderGoneError:
+        # Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception:  # noqa: BLE001 - the last line: a bug
