@@ -1,7 +1,8 @@
 """The real program, made to die at a chosen step of its dealings with the disk: `python mortal.py STEPS`.
 
-STEPS is a file for its own notes; orders come on stdin. An order is one JSON line {"words": […], "dies_at": n or null,
-"talk": path}; the answer is the exit code and how many steps were taken. A step is every call that opens for writing,
+STEPS is a file for its own notes; orders come on stdin. An order is one JSON line {"words": […], "talk": path,
+"dies_at": n or null}; the answer is the exit code and how many steps were taken. With "dies_in_commit": s instead, the
+first fsync of answers takes so many seconds, and the process dies in it. A step is every call that opens for writing,
 makes, renames, removes or cuts something under `runs/`, each write three times over (before it, after half of its
 bytes, behind it) and every fsync. Death is SIGKILL.
 
@@ -15,7 +16,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,14 +29,18 @@ import pandas as pd  # pyarrow imports it when it first seals
 import runner.run
 from runner import cli, files
 
+#: What the first request and the first part import; a third of a life's time.
+_LATE = ("anyio._backends._asyncio", "uvloop", "certifi", "concurrent.futures.thread", "encodings.idna", "stringprep")
 _FILE_CALLS = {"open", "os.mkdir", "os.rename", "os.remove", "os.truncate"}
 
 
 class Mortality:
     """Counts steps, and ends the process at the one it is told. How many were taken is kept in `steps`, a file."""
 
-    def __init__(self, dies_at: int | None, steps: int) -> None:
-        self._dies_at = dies_at
+    def __init__(self, order: Mapping[str, Any], steps: int) -> None:
+        self._dies_at = order.get("dies_at")
+        self._dies_in_commit = order.get("dies_in_commit")
+        self._commits: set[Path] = set()
         self._steps = steps
         self._numbers = count(1)  # `next` is one step for all threads
 
@@ -68,6 +76,11 @@ class Mortality:
     def _syncing(self, real: Callable[..., None]) -> Callable[..., None]:
         def sync(descriptor: int, path: Path) -> None:
             self.step()
+            if self._dies_in_commit and path in self._commits:
+                time.sleep(self._dies_in_commit)
+                os.kill(os.getpid(), signal.SIGKILL)
+            if path.suffix == ".jsonl":
+                self._commits.add(path)  # the first one was of its head
             real(descriptor, path)
 
         return sync
@@ -78,7 +91,7 @@ def live(order: dict[str, Any], steps: int) -> None:
     talk = os.open(order["talk"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(talk, 2)
     sys.argv = ["runner", *order["words"]]
-    Mortality(order["dies_at"], steps).install()
+    Mortality(order, steps).install()
     code = 0
     try:
         cli.main()
@@ -89,13 +102,16 @@ def live(order: dict[str, Any], steps: int) -> None:
 
 def main() -> None:
     assert pd and runner.run  # imported for the forks
+    for name in _LATE:
+        with suppress(ImportError):
+            import_module(name)
     steps = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
             live(json.loads(line), steps)
         _, status = os.waitpid(child, 0)
-        print(json.dumps([os.waitstatus_to_exitcode(status), int(os.pread(steps, 8, 0))]), flush=True)
+        print(json.dumps([os.waitstatus_to_exitcode(status), int(os.pread(steps, 8, 0) or 0)]), flush=True)
 
 
 if __name__ == "__main__":

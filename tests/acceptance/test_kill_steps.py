@@ -35,12 +35,12 @@ class Mortals:
     def __exit__(self, *exc: object) -> None:
         self.process.__exit__(None, None, None)  # closes its stdin, at which it ends, and waits
 
-    def live(self, house: House, dies_at: int | None) -> tuple[int, int]:
+    def live(self, house: House, dies_at: int | None, **more: float) -> tuple[int, int]:
         """(exit code, steps taken) of one life."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         house.echo.begin(house.echo.life + 1)
-        order = {"words": ["run", str(house.job)], "dies_at": dies_at, "talk": str(house.root / "talk.txt")}
+        order = {"words": ["run", str(house.job)], "dies_at": dies_at, "talk": str(house.root / "talk.txt")} | more
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         code, steps = json.loads(self.process.stdout.readline())
@@ -106,3 +106,15 @@ def test_death_at_any_step_of_a_run_and_of_its_recovery_loses_nothing(
     assert steps >= 50
     assert kills >= 1.5 * steps  # a finished run has few steps to die at
     assert most <= 2 * 2
+
+
+def test_while_the_disk_is_slow_no_more_leaves_than_a_kill_may_send_again(tmp_path: Path) -> None:
+    """Twice the concurrency is what can be on the wire or back and not on disk; not one request more leaves."""
+    with Echo() as echo, Mortals(tmp_path / "steps") as mortals:
+        house = House(tmp_path / "house", echo, rows=60, concurrency=4, rows_per_part=64)
+        code, _ = mortals.live(house, None, dies_in_commit=1.5)
+        assert code == KILLED
+        assert len(echo.arrivals) == 2 * 4
+        assert mortals.live(house, None)[0] == 0
+        assert audit(house).complaints() == []
+        assert sent_again(echo)[1] <= 2 * 4

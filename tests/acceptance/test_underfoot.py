@@ -43,7 +43,6 @@ def test_a_changed_input_stops_the_run_after_what_is_on_the_wire_has_come_back(b
     assert len(echo.arrivals) == 40
 
 
-@pytest.mark.xfail(strict=True, reason="a survey that was taken again is not kept")
 def test_an_input_that_was_only_touched_is_read_again_once(build: Build) -> None:
     house = build(rows=20)
     house.start().wait()
@@ -54,7 +53,6 @@ def test_an_input_that_was_only_touched_is_read_again_once(build: Build) -> None
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at what a process has open")
-@pytest.mark.xfail(strict=True, reason="whether a run has begun is not asked again under the lock")
 def test_a_command_that_was_overtaken_before_the_lock_leaves_the_run_as_it_is(build: Build) -> None:
     house = build(rows=200, pad_bytes=100_000)
     slow = house.start("-n", "10")
@@ -66,3 +64,27 @@ def test_a_command_that_was_overtaken_before_the_lock_leaves_the_run_as_it_is(bu
     slow.ask(signal.SIGCONT)
     assert slow.wait() == 2, slow.said()
     assert (house.run() / "survey.json").read_bytes() == survey
+
+
+@pytest.mark.xfail(strict=True, reason="rows are read after their range was verified, and not looked at again")
+@pytest.mark.parametrize(
+    ("old", "new"), [("ünïcode", "ÜNÏCODE"), ('"}', '",')], ids=["another text", "no JSON any more"]
+)
+def test_rows_that_change_behind_the_feeder_are_not_sent_and_not_failed(build: Build, old: str, new: str) -> None:
+    """The program says: put the file back. Then every answer must belong to the file as it was."""
+    house = build(rows=600, concurrency=8, rows_per_part=1024, pad_bytes=5000)
+    echo = house.echo
+    echo.hold()
+    life = house.start()
+    assert until(lambda: len(echo.arrivals) == 8 or life.ended), life.said()
+    before = house.input.read_bytes()
+    lines = before.split(b"\n")
+    lines[590] = lines[590].replace(old.encode(), new.encode())
+    with house.input.open("r+b") as file:  # in place, as editors of large files and broken copies do
+        file.write(b"\n".join(lines))
+    echo.release()
+    assert life.wait() == 2, life.said()
+    assert "put the file back" in life.said()
+    house.input.write_bytes(before)
+    house.finish()
+    assert audit(house).complaints() == []
