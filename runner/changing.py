@@ -19,12 +19,13 @@ from runner import files, notes
 from runner.columns import prefix_of
 from runner.errors import ChangedError
 from runner.journal import replay
+from runner.lock import is_held
 from runner.opening import Begun, run_members
 from runner.parts import Range
 from runner.plan import NONE, Plan, Stored, plan
 from runner.prepare import Prepared, identity, input_identity, of_run, prepare
 from runner.records import Failure, Request
-from runner.recovery import ranges_of, recover
+from runner.recovery import look, ranges_of, recover
 from runner.relayout import Old, lay_out
 from runner.reopen import reopen
 from runner.say import dollars
@@ -104,6 +105,20 @@ def _refuse_mixed_answers(begun: Begun, old: Old, made: Plan) -> None:
             f"the changed job answers in other columns ({', '.join(names) or 'fewer'}); kept answers do not fit them",
             hint="give the changed job a directory of its own with -o DIR",
         )
+
+
+def preview(prepared: Prepared) -> str | None:
+    """What `run` would say of a changed job before it asks; None: nothing has changed, or there is no run. Touches
+    nothing."""
+    directory = RunDirectory(prepared.loaded.run_root)
+    known = directory.read_run()
+    if known is None or not is_changed(prepared, known):
+        return None
+    survey = Survey.from_json(directory.read("survey.json") or {})
+    ranges = ranges_of(survey, known)
+    standing = look(directory, ranges, live=is_held(directory.lock))
+    old = Old(directory, prepare(of_run(directory), survey), ranges, standing)
+    return make_plan(prepared, old, keep=False).words()
 
 
 def read_old(directory: RunDirectory, known: Mapping[str, Any]) -> Old:

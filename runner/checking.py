@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from runner.changing import preview
 from runner.halts import duration
 from runner.prepare import Prepared
 from runner.pricing import cost, words
@@ -96,6 +97,9 @@ def report(prepared: Prepared) -> list[str]:
     if seen.failures:
         index, message = seen.failures[0]
         lines.append(f"warning    {len(seen.failures)} of the sampled rows cannot be rendered; row {index}: {message}")
+    changed = preview(prepared)
+    if changed:
+        lines.append(f"changed    since the run began: {changed}")
     return lines + _cost_lines(prepared, seen)
 
 

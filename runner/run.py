@@ -8,11 +8,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import partial as bind
 from typing import Any
 
 import anyio
 
+from runner import partial
 from runner.changing import go_over, is_changed
 from runner.drive import Session, drive
 from runner.ending import Ending, command_again, exit_code, share
@@ -116,6 +117,7 @@ def _run_locked(begun: Begun, known: Mapping[str, Any] | None, saved: Mapping[st
     ranges = ranges_of(survey, members)
     run = Run(begun.prepared, directory, begun.options, begun.say, ranges, recover(directory, ranges))
     all_there(run)
+    partial.remove(directory)
     if run.options.retry is not None:
         run = retried(run, run.options.retry)
     say_standing(run, new=known is None)
@@ -141,7 +143,7 @@ def _work(run: Run, keeper: Keeper) -> tuple[RunnerError | None, int | None]:
         )
         session.leash = run.options.leash
         try:
-            anyio.run(partial(_drive_connected, session, transport, run.options.signals), backend_options=_loop())
+            anyio.run(bind(_drive_connected, session, transport, run.options.signals), backend_options=_loop())
         except RunnerError as error:
             return error, None
         except BaseExceptionGroup as group:
@@ -198,6 +200,8 @@ def _finish(run: Run, keeper: Keeper, error: RunnerError | None, signal: int | N
     done = totals.settled == rows
     if done and not error:
         _write_manifest(run, totals)
+    else:
+        partial.write(run.prepared, run.directory, keeper.open.values(), run.say)
     return Ending(
         root=run.directory.root,
         rows=rows,

@@ -62,6 +62,9 @@ class RunDirectory:
     def part(self, range_no: int) -> Path:
         return self.results / f"part-{range_no:05d}.parquet"
 
+    def partial(self, range_no: int) -> Path:
+        return self.results / f"part-{range_no:05d}.partial.parquet"
+
     def refuse_strangers(self) -> None:
         """Raise RunDirectoryError when what is there is somebody else's: not even --fresh may move it."""
         if self.root.exists() and not self.root.is_dir():
