@@ -18,17 +18,14 @@ says what to do next. Expected failures of rows are values (`records.Failure`), 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from runner.api import Result
+from typing import Any
 
 
 class RunnerError(Exception):
     """Something went wrong."""
 
     exit_code = 4
-    result: Result | None = None  #: of `runner.run()`: how far a run came that stopped with this error
+    result: Any = None  #: the `runner.Result` of a run that stopped with this error: how far it came
 
     def __init__(self, message: str = "", *, hint: str = "") -> None:
         self.message = message or (type(self).__doc__ or "").strip()
