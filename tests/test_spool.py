@@ -1,0 +1,399 @@
+"""What cannot be sought is copied as it is read, and read again by range: the rows of a plain file, or an error."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import itertools
+import json
+import os
+import random
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.errors import ChangedError, InputError, StorageError
+from runner.sources import DIRECTORY, STDIN, Reader, Spooling, copies_stand, expand, hugegroups, stream, unpack
+from runner.survey import Survey, SurveyOptions, survey
+
+JSONL = SurveyOptions(rows_per_part=3)
+ZSTD = pa.Codec("zstd")
+
+
+@contextmanager
+def piped(data: bytes) -> Iterator[None]:
+    """stdin that holds `data`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        yield
+
+
+def zstd(data: bytes) -> bytes:
+    return bytes(ZSTD.compress(data, asbytes=True))
+
+
+def lines(rows: Sequence[Any]) -> bytes:
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def settled(run_root: Path, paths: list[Path], options: SurveyOptions = JSONL) -> tuple[Survey, Reader]:
+    """A survey with its copies in the run's directory, and a reader of it."""
+    with Spooling(run_root) as spooling:
+        found = survey(paths, options, spooling=spooling)
+        run_root.mkdir(parents=True, exist_ok=True)
+        spooling.settle(found, None)
+    found = Survey.from_json(json.loads(json.dumps(found.to_json())))
+    return found, Reader(found, run_root / DIRECTORY)
+
+
+def read_in_place(path: Path, options: SurveyOptions = JSONL) -> tuple[Survey, Reader]:
+    found = survey([path], options)
+    return found, Reader(found)
+
+
+def everything(found: Survey, reader: Reader) -> Any:
+    rows = [(row.index, row.data) for number in range(len(found.ranges)) for row in reader.rows(number)]
+    tables = [reader.table(number, found.columns).to_pylist() for number in range(len(found.ranges))]
+    hashes = [piece.hash for piece in found.ranges]
+    return found.schema, hashes, [file.hash for file in found.files], rows, tables
+
+
+ROWS = st.lists(
+    st.dictionaries(st.sampled_from(["a", "b", "c"]), st.text(max_size=40) | st.integers() | st.none(), max_size=3)
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows=ROWS, cuts=st.lists(st.integers(0, 2000), max_size=4), frame_bytes=st.sampled_from([1, 40, 1 << 20]))
+def test_plain_gzip_zstd_and_stdin_are_the_same_rows_tables_and_hashes(
+    rows: list[Any], cuts: list[int], frame_bytes: int
+) -> None:
+    text = lines(rows)
+    edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    pieces = [text[begin:end] for begin, end in itertools.pairwise(edges)]
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream, "FRAME_BYTES", frame_bytes)
+        patch.setattr(unpack, "BLOCK_BYTES", 64)
+        base = Path(folder)
+        plain, packed, frames = base / "t.jsonl", base / "t.jsonl.gz", base / "t.jsonl.zst"
+        plain.write_bytes(text)
+        packed.write_bytes(b"".join(map(gzip.compress, pieces)))
+        frames.write_bytes(b"".join(map(zstd, pieces)))
+        expected = everything(*read_in_place(plain))
+        for path in (packed, frames):
+            assert everything(*settled(base / "run", [path])) == expected
+            assert everything(*read_in_place(path)) == expected
+        if text:
+            with piped(text):
+                assert everything(*settled(base / "piped", [STDIN])) == expected
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.zst", "-"])
+def test_csv_is_read_from_packed_files_and_from_stdin(tmp_path: Path, name: str) -> None:
+    text = b'\xef\xbb\xbfid,text\r\n1,"x\r\ny"\r\n' + b"2,z\n" * 5
+    (tmp_path / "t.csv").write_bytes(text)
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(text))
+    (tmp_path / "t.csv.zst").write_bytes(zstd(text))
+    options = replace(JSONL, format="csv")
+    expected = everything(*read_in_place(tmp_path / "t.csv", options))
+    with piped(text):
+        assert everything(*settled(tmp_path / "run", expand([name], tmp_path), options)) == expected
+
+
+def test_ranges_may_span_files_of_any_packing(tmp_path: Path) -> None:
+    rows = [{"n": n} for n in range(20)]
+    (tmp_path / "a.jsonl").write_bytes(lines(rows[:4]))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines(rows[4:8])))
+    (tmp_path / "c.ndjson.zst").write_bytes(zstd(lines(rows[8:11])))
+    with piped(lines(rows[11:])):
+        found, reader = settled(tmp_path / "run", expand([".", "-"], tmp_path))
+    assert [file.path.name for file in found.files] == ["a.jsonl", "b.jsonl.gz", "c.ndjson.zst", "stdin"]
+    assert [row.data for number in range(len(found.ranges)) for row in reader.rows(number)] == rows
+
+
+def test_a_limit_leaves_the_rest_unread(tmp_path: Path) -> None:
+    with piped(lines([{"n": n} for n in range(9)]) + b'{"n": 1'):
+        _, reader = settled(tmp_path / "run", [STDIN], replace(JSONL, limit=4))
+    assert [row.data for number in range(2) for row in reader.rows(number)] == [{"n": n} for n in range(4)]
+
+
+@settings(deadline=None, max_examples=40)
+@given(order=st.permutations(range(7)), taken=st.integers(0, 3))
+def test_without_a_copy_ranges_are_found_by_reading_on_in_any_order(order: list[int], taken: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.jsonl.gz"
+        path.write_bytes(gzip.compress(lines([{"n": n} for n in range(20)])))
+        reader = Reader(survey([path], JSONL))
+        for number in order:
+            list(zip(reader.rows(number), range(taken), strict=False))  # left in the middle
+            assert [row.data for row in reader.rows(number)] == [{"n": n} for n in range(20)[number * 3 :][:3]]
+
+
+NOISE = random.Random(7).randbytes(3000).hex()
+WRITTEN = {
+    "gz": gzip.compress(lines([{"a": NOISE}] * 3)) + gzip.compress(lines([{"b": NOISE[::-1]}])),
+    "zst": zstd(lines([{"a": NOISE}] * 3)) + zstd(lines([{"b": NOISE[::-1]}])),
+}
+FIRST = {"gz": len(gzip.compress(lines([{"a": NOISE}] * 3))), "zst": len(zstd(lines([{"a": NOISE}] * 3)))}
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_a_packed_file_cut_anywhere_inside_a_member_is_refused(kind: str, data: Any) -> None:
+    size = data.draw(st.integers(1, len(WRITTEN[kind]) - 1).filter(lambda size: size != FIRST[kind]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"t.jsonl.{kind}"
+        path.write_bytes(WRITTEN[kind][:size])
+        with pytest.raises(InputError) as caught:
+            survey([path], JSONL)
+        assert caught.value.message.startswith(f"t.jsonl.{kind} is cut off or damaged: its text is good up to byte ")
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+@pytest.mark.parametrize("garbage", [b"x", b"\0\0\0\0garbage", b"\x1f", b"{}\n"])
+def test_something_else_behind_the_last_member_is_refused(tmp_path: Path, kind: str, garbage: bytes) -> None:
+    path = tmp_path / f"t.jsonl.{kind}"
+    path.write_bytes(WRITTEN[kind] + garbage)
+    with pytest.raises(InputError, match="is cut off or damaged"):
+        survey([path], JSONL)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "rows"),
+    [
+        ("t.jsonl.gz", b"", 0),
+        ("t.jsonl.zst", b"", 0),
+        ("t.jsonl.gz", gzip.compress(b""), 0),
+        ("t.jsonl.zst", zstd(b""), 0),
+        ("t.JSONL.GZ", gzip.compress(b"{}\n") + bytes(512), 1),  # padded to a block, as on tapes
+        ("t.jsonl.zst", b"\x50\x2a\x4d\x18\x04\0\0\0abcd" + zstd(b"{}\n{}"), 2),  # pzstd's skippable frames
+    ],
+)
+def test_what_packers_write_is_taken(tmp_path: Path, name: str, data: bytes, rows: int) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert survey([tmp_path / name], JSONL).rows == rows
+    assert settled(tmp_path / "run", [tmp_path / name])[0].rows == rows
+
+
+@pytest.mark.parametrize(("name", "pack"), [("t.jsonl.gz", lambda data: gzip.compress(data, 9)), ("t.jsonl.zst", zstd)])
+def test_a_file_that_unpacks_to_a_thousand_times_its_size_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, pack: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setattr(unpack, "FREE_BYTES", 4 << 20)
+    (tmp_path / name).write_bytes(pack(bytes(40 << 20)))
+    with pytest.raises(InputError, match=rf"^{name} unpacks to more than 1,000 times its size: ") as caught:
+        survey([tmp_path / name], JSONL)
+    assert caught.value.hint
+
+
+def test_what_only_looks_packed_is_told(tmp_path: Path) -> None:
+    twice, plain = tmp_path / "twice.jsonl.gz", tmp_path / "plain.jsonl.gz"
+    twice.write_bytes(gzip.compress(gzip.compress(b"{}\n")))
+    plain.write_bytes(b"{}\n")
+    with pytest.raises(InputError, match=r"twice\.jsonl\.gz is compressed by gzip"):
+        survey([twice], JSONL)
+    with pytest.raises(InputError, match=r"plain\.jsonl\.gz is cut off or damaged: its text is good up to byte 0 "):
+        survey([plain], JSONL)
+
+
+FAIL_ROW = replace(JSONL, on_bad_line="fail_row")
+CSV = replace(JSONL, format="csv")
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (b"", JSONL, "stdin ended before its first byte"),
+        (b'{"a": 1}\n{"a": 2', JSONL, "stdin ended in the middle of line 2: what wrote it was cut off"),
+        (b'{"a": 1}\n{"a": 2', FAIL_ROW, "stdin ended in the middle of line 2: what wrote it was cut off"),
+        (b'{"a', FAIL_ROW, "stdin ended in the middle of line 1: what wrote it was cut off"),
+        (b"a,b\n1,2\n3,4", CSV, "stdin ended in the middle of line 3: what wrote it was cut off"),
+        (b"a,b", CSV, "stdin ended in the middle of line 1: what wrote it was cut off"),
+        (b'a,b\n1,"2', CSV, "stdin ended in the middle of line 2: what wrote it was cut off"),
+        (gzip.compress(b"{}\n"), JSONL, "stdin is compressed by gzip"),
+    ],
+)
+def test_a_pipe_that_was_cut_as_far_as_it_shows_is_refused(
+    tmp_path: Path, data: bytes, options: SurveyOptions, message: str
+) -> None:
+    with piped(data), Spooling(tmp_path / "run") as spooling, pytest.raises(InputError) as caught:
+        survey([STDIN], options, spooling=spooling)
+    assert caught.value.message == message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("data", [b'{"a": 1}\n{"a": 2}', b'{"a": 1}\n{"a": 2}\n', b'{"a": 1}\n{"a": 2}\n  '])
+def test_a_last_line_that_is_whole_needs_no_newline(tmp_path: Path, data: bytes) -> None:
+    with piped(data):
+        assert settled(tmp_path / "run", [STDIN])[0].rows == 2
+
+
+def test_stdin_is_for_run_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="stdin can be read only once"):
+        survey([STDIN], JSONL)
+    monkeypatch.setattr("sys.stdin", None)
+    with Spooling(tmp_path / "run") as spooling, pytest.raises(InputError, match="stdin holds no rows"):
+        survey([STDIN], JSONL, spooling=spooling)
+
+
+def test_a_copy_is_for_its_owner_alone_and_readable_by_zstd(tmp_path: Path) -> None:
+    text = lines([{"n": n} for n in range(10)])
+    with piped(text):
+        found, _ = settled(tmp_path / "runs" / "r", [STDIN])
+    (copy,) = (tmp_path / "runs" / "r" / DIRECTORY).iterdir()
+    assert copy.name == found.files[0].spool
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert stat.S_IMODE(copy.parent.stat().st_mode) == 0o700
+    assert pa.CompressedInputStream(pa.BufferReader(copy.read_bytes()), "zstd").read() == text
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["r"]
+
+
+def test_a_survey_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
+    root = tmp_path / "new" / "runs" / "r"
+    with pytest.raises(InputError), Spooling(root) as spooling, piped(b"{}\nnull\n"):
+        survey([STDIN], JSONL, spooling=spooling)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_left_is_swept_by_the_next_start_and_what_is_in_use_is_not(tmp_path: Path) -> None:
+    root = tmp_path / "r"
+    left = tmp_path / f".r.{DIRECTORY}-0badcafe"
+    left.mkdir()
+    (left / "00000.0badcafe.zst").write_bytes(b"half")
+    (tmp_path / f".other.{DIRECTORY}-0badcafe").mkdir()
+    with Spooling(root) as spooling:
+        assert not left.exists()
+        made = spooling.file(0, "zst")
+        with Spooling(root):
+            assert made.path.is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [f".other.{DIRECTORY}-0badcafe"]
+
+
+def test_copies_that_survey_json_names_outlive_their_replacement(tmp_path: Path) -> None:
+    root, path = tmp_path / "r", tmp_path / "t.jsonl.gz"
+    names = []
+    saved = None
+    (root / DIRECTORY).mkdir(parents=True)
+    (root / DIRECTORY / "frame.parquet").touch()
+    for n in range(3):
+        path.write_bytes(gzip.compress(lines([{"n": n}])))
+        with Spooling(root) as spooling:
+            found = survey([path], JSONL, spooling=spooling)
+            assert spooling.settle(found, saved)
+        saved = found.to_json()
+        names.append(found.files[0].spool)
+    assert {file.name for file in (root / DIRECTORY).iterdir()} == {*names[1:], "frame.parquet"}
+
+
+def test_a_full_disk_is_told_and_nothing_stays_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("runner.files.os.write", full)
+    with piped(b"{}\n"), Spooling(tmp_path / "r") as spooling, pytest.raises(StorageError, match="No space left"):
+        survey([STDIN], JSONL, spooling=spooling)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _flip(copy: Path) -> None:
+    data = bytearray(copy.read_bytes())
+    data[len(data) // 2] ^= 1
+    copy.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("harm", "stands"), [(_flip, True), (Path.unlink, False), (lambda copy: os.truncate(copy, 5), False)]
+)
+def test_a_copy_that_was_harmed_is_told_by_name(tmp_path: Path, harm: Callable[[Path], None], stands: bool) -> None:
+    with piped(lines([{"n": n} for n in range(10)])):
+        found, reader = settled(tmp_path / "r", [STDIN])
+    assert copies_stand(found.files, tmp_path / "r")
+    (copy,) = (tmp_path / "r" / DIRECTORY).iterdir()
+    harm(copy)
+    assert copies_stand(found.files, tmp_path / "r") == stands
+    with pytest.raises(ChangedError) as caught:
+        reader.verify(0)
+        list(reader.rows(0))
+    assert caught.value.message == f"the copy of stdin in {copy} is damaged or gone"
+    assert caught.value.hint.endswith("give the same rows on stdin")
+
+
+def test_the_original_of_a_copy_may_change_while_the_run_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"n": 1}\n'))
+    _, reader = settled(tmp_path / "r", [path])
+    path.unlink()
+    reader.verify(0)
+    assert [row.data for row in reader.rows(0)] == [{"n": 1}]
+
+
+def test_a_changed_original_without_a_copy_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress(b"a\n1\n"))
+    reader = Reader(survey([path], JSONL))
+    path.write_bytes(gzip.compress(b"a\n1\n", 1))
+    reader.verify(0)
+    path.write_bytes(gzip.compress(b"b\n1\n"))
+    with pytest.raises(ChangedError, match=r"^t\.csv\.gz: the rows 0 to 0 are not the ones"):
+        reader.verify(0)
+
+
+WIDE = pa.table(
+    {
+        "text": pa.array([None if n % 7 == 0 else f"t{n}" for n in range(1000)]),
+        "kind": pa.array([f"k{n % 5}" for n in range(1000)]).dictionary_encode(),
+        "money": pa.array([Decimal(n) / 100 for n in range(1000)], pa.decimal128(12, 2)),
+        "when": pa.array(range(1000), pa.timestamp("us", "UTC")),
+        "many": pa.array([[{"x": n}] * (n % 3) for n in range(1000)]),
+        "raw": pa.array([bytes([n % 256]) for n in range(1000)], pa.large_binary()),
+    }
+)
+
+
+@pytest.mark.parametrize(("rows", "limit"), [(1000, None), (7, 500), (1, 20)])
+def test_huge_row_groups_are_copied_and_nothing_else_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, limit: int | None
+) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(WIDE, path, row_group_size=600)
+    options = SurveyOptions(rows_per_part=rows, limit=limit)
+    plain = survey([path], options)
+    monkeypatch.setattr(hugegroups, "HUGE_GROUP_RANGES", 0)
+    monkeypatch.setattr(hugegroups, "_FRAME_BYTES", 4000)
+    found, reader = settled(tmp_path / "r", [path], options)
+    assert found.files[0].spool.endswith(".arrows")
+    assert not plain.files[0].spool
+    path.unlink()  # from here on the copy alone is read
+    pq.write_table(WIDE, path, row_group_size=600)
+    assert everything(found, reader) == everything(plain, Reader(plain))
+    last = len(found.ranges) - 1
+    assert reader.table(last, ["many", "kind"]).equals(Reader(plain).table(last, ["many", "kind"]))
+    assert [row.data for row in reader.rows(last, {"text"})] == [row.data for row in Reader(plain).rows(last, {"text"})]
+    assert reader.table(0, []).num_rows == found.ranges[0].rows
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "huge"),
+    [("HUGE_GROUP_RANGES", 3, False), ("HUGE_GROUP_RANGES", 2, True), ("HUGE_GROUP_BYTES", 100, True)],
+)
+def test_only_files_with_huge_row_groups_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: int, huge: bool
+) -> None:
+    monkeypatch.setattr(hugegroups, name, value)
+    pq.write_table(WIDE, tmp_path / "t.parquet", row_group_size=300)
+    found, _ = settled(tmp_path / "r", [tmp_path / "t.parquet"], SurveyOptions(rows_per_part=100))
+    assert bool(found.files[0].spool) == huge
