@@ -22,6 +22,7 @@ def answers(run: Path) -> list[tuple[int, str]]:
 def test_the_simulator_dies_with_a_killed_run_which_then_goes_on(build: Build) -> None:
     house = build(rows=60, concurrency=6, rows_per_part=16)
     journals = house.run("echo.simulated") / "journal"
+    unharmed = house.start("--simulate", "-o", str(house.run("unharmed")))
     life = house.start("--simulate")
     assert until(lambda: any(b'"record"' in path.read_bytes() for path in journals.glob("*.jsonl")) or life.ended)
     (child,) = psutil.Process(life.pid).children()
@@ -37,6 +38,5 @@ def test_the_simulator_dies_with_a_killed_run_which_then_goes_on(build: Build) -
     assert [row for row, _ in killed] == list(range(house.rows))
     assert house.echo.arrivals == []  # nothing ever left this machine's simulator for the real endpoint
 
-    unharmed = house.start("--simulate", "-o", str(house.run("unharmed")))
     assert unharmed.wait() == 0, unharmed.said()
     assert answers(house.run("unharmed")) == killed  # the simulator's answers follow from the request alone

@@ -67,10 +67,7 @@ def test_a_command_that_was_overtaken_before_the_lock_leaves_the_run_as_it_is(bu
 
 
 @pytest.mark.xfail(strict=True, reason="rows are read after their range was verified, and not looked at again")
-@pytest.mark.parametrize(
-    ("old", "new"), [("ünïcode", "ÜNÏCODE"), ('"}', '",')], ids=["another text", "no JSON any more"]
-)
-def test_rows_that_change_behind_the_feeder_are_not_sent_and_not_failed(build: Build, old: str, new: str) -> None:
+def test_rows_that_change_behind_the_feeder_are_not_sent_and_not_failed(build: Build) -> None:
     """The program says: put the file back. Then every answer must belong to the file as it was."""
     house = build(rows=600, concurrency=8, rows_per_part=1024, pad_bytes=5000)
     echo = house.echo
@@ -79,7 +76,8 @@ def test_rows_that_change_behind_the_feeder_are_not_sent_and_not_failed(build: B
     assert until(lambda: len(echo.arrivals) == 8 or life.ended), life.said()
     before = house.input.read_bytes()
     lines = before.split(b"\n")
-    lines[590] = lines[590].replace(old.encode(), new.encode())
+    lines[590] = lines[590].replace("ünïcode".encode(), "ÜNÏCODE".encode())
+    lines[595] = lines[595].replace(b'"}', b'",')
     with house.input.open("r+b") as file:  # in place, as editors of large files and broken copies do
         file.write(b"\n".join(lines))
     echo.release()
