@@ -252,15 +252,21 @@ def _signals(leash: Leash) -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # Ignored signals stay ignored; None is a handler that is not Python's and could not be put back.
     handlers = {number: handler for number, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
+    came: list[int] = []
+
+    def obey(number: int, frame: object) -> None:
+        came.append(number)
+        leash.pull(number)
+
     for number in handlers:
-        signal.signal(number, lambda number, frame: leash.pull(number))
+        signal.signal(number, obey)
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if leash.signal in handlers:
-            _pass_on(leash.signal)
+        if came:
+            _pass_on(came[0])
 
 
 def _pass_on(number: int) -> NoReturn:

@@ -29,18 +29,20 @@ GROUP_ROWS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """Rows that are a file now. `made`: this call has written it."""
+    """Rows that are a file now. `made`: this call has made it; `directories`: and these for it, the innermost first."""
 
     path: Path
     format: str
     made: bool
+    directories: Sequence[Path] = ()
 
     def forget(self) -> None:
-        """Remove the file that was made for a run that could not start."""
+        """Remove what was made for a run that could not start."""
         if self.made:
             files.remove(self.path)
-            with suppress(OSError):  # not empty: the inputs of earlier starts
-                self.path.parent.rmdir()
+        for directory in self.directories:
+            with suppress(OSError):  # somebody else has put something there
+                directory.rmdir()
 
 
 def is_rows(data: Any) -> bool:
@@ -128,15 +130,17 @@ def _kept(folder: Path, suffix: str, digest: str, write: Callable[[Path], object
     path = folder / f"{digest[:32]}.{suffix}"
     if path.exists():
         return Spooled(path, suffix, made=False)
+    directories = [place for place in (folder, *folder.parents) if not place.exists()]
     files.make_directory(folder)
     temporary = folder / f".{path.name}.tmp"
     files.remove(temporary)
     files.touch(temporary)
     try:
         write(temporary)
-    except OSError as error:
-        raise files.storage_error("cannot write", path, error) from error
+    except (OSError, InputError) as error:
+        Spooled(temporary, suffix, made=True, directories=directories).forget()
+        raise error if isinstance(error, InputError) else files.storage_error("cannot write", path, error) from error
     files.append(temporary, b"")  # durable
     files.rename(temporary, path)
     files.sync_directory(folder)
-    return Spooled(path, suffix, made=True)
+    return Spooled(path, suffix, made=True, directories=directories)

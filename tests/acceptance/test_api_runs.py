@@ -1,0 +1,561 @@
+"""Runs from Python: scripts, running loops, threads, data frames, cancelling and Ctrl-C, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from endpoint import KEY, Endpoint, Place, Said, Seen, environment, ok, refused
+from house import House, audit, until
+from house import environment as house_environment
+
+import runner
+from runner.errors import ChangedError, InputError, JobError, RunDirectoryError, StoppedError, UsageError
+
+Build = Callable[..., House]
+SLOTS = 8
+ANSWER_USD = Decimal("0.00028")  # 100 tokens at $2 and 10 at $8 a million
+ENVIRON = {"TRIAL_KEY": KEY}
+HOUSE_ENVIRON = {"ECHO_KEY": "sk-echo"}
+WRONG_KEY = refused(401, "Incorrect API key provided.", "invalid_api_key")
+BAD = refused(400, "Unsupported parameter: 'max_tokens'.", "unsupported_parameter")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.chdir(tmp_path)
+    with Endpoint() as endpoint:
+        place = Place(tmp_path, endpoint)
+        place.rows(6)
+        yield place
+
+
+def members(place: Place, **more: Any) -> dict[str, Any]:
+    """The plain job as a dict, without an input."""
+    return {name: value for name, value in place._plain().items() if name != "input"} | more
+
+
+def script(text: str, root: Path, **env: str) -> subprocess.Popen[str]:
+    """A Python program of its own, in `root`."""
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", text], cwd=root, env=environment(**env), **streams)
+
+
+def in_flight(house: House) -> int:
+    return sum(arrival.status is None for arrival in house.echo.arrivals)
+
+
+# From a script
+
+
+def test_a_script_runs_a_job_file_and_reads_the_result(place: Place) -> None:
+    place.job()
+    text = (
+        "import runner\n"
+        "for _ in range(2):\n"
+        "    result = runner.run('job.yaml')\n"
+        "print(result.ok, result.exit_code, result.rows, result.totals.rows, result.cost().usd)\n"
+        "print(list(result.results(['id', 'content'])['id']))\n"
+    )
+    process = script(text, place.root)
+    out, err = process.communicate(timeout=40)
+    assert process.returncode == 0, err
+    assert out == "True 0 6 {'ok': 6} 0.00168\n[0, 1, 2, 3, 4, 5]\n"
+    assert place.sent == 6  # the second call had nothing to send
+    assert err.startswith(f"new run in {place.run_root}, 6 rows\n")  # as the command line talks
+    assert "finished: 6 of 6 rows final (6 ok)" in err
+    assert f"going on in {place.run_root}, 6 of 6 rows done" in err
+
+
+def test_quiet_says_nothing(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+    place.job()
+    runner.run("job.yaml", environ=ENVIRON, quiet=True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_rows_that_failed_do_not_raise(place: Place) -> None:
+    place.endpoint.answer = lambda seen: BAD if seen.text == "say row 1" else ok()
+    place.job()
+    result = runner.run("job.yaml", environ=ENVIRON, quiet=True)
+    assert (result.ok, result.exit_code, result.totals.rows) == (False, 1, {"ok": 5, "failed": 1})
+    assert result.cost().usd == 5 * ANSWER_USD
+    assert runner.run("job.yaml", environ=ENVIRON, quiet=True, allow_failed=1).ok
+    assert place.sent == 6
+
+
+def test_the_function_stays_a_function_whatever_is_imported(place: Place) -> None:
+    import runner.run as _  # noqa: F401
+
+    place.job()
+    assert runner.run("job.yaml", environ=ENVIRON, quiet=True, limit=1).rows == 1
+
+
+def test_options_are_those_of_the_command_line(place: Place) -> None:
+    place.job()
+    given: dict[str, Any] = {"environ": ENVIRON, "quiet": True, "output": "there"}
+    result = runner.run(Path("job.yaml"), limit=2, concurrency=1, set={"request.model": "123", "tags.a": "x"}, **given)
+    assert (result.path, result.rows) == (place.root / "there", 2)
+    assert [seen.body["model"] for seen in place.endpoint.seen] == ["123", "123"]  # text stays text
+    fresh = runner.run("job.yaml", limit=3, fresh=True, set={"vars.shout": "a: {{b}} \x85\u2028😀"}, **given)
+    assert (fresh.path, fresh.rows, place.sent) == (place.root / "there", 3, 5)
+
+
+def test_a_simulated_run_needs_no_key(place: Place) -> None:
+    place.job()
+    result = runner.run("job.yaml", environ={}, quiet=True, simulate=True)
+    assert (result.path, result.totals.settled) == (place.root / "runs/trial.simulated", 6)
+    assert place.sent == 0
+    again = runner.run(result.path, quiet=True)  # a run's directory is a job too
+    assert (again.path, again.totals) == (result.path, result.totals)
+
+
+# Errors are the command line's
+
+
+def test_a_wrong_key_raises_the_sentence_that_the_command_line_prints(place: Place) -> None:
+    place.endpoint.answer = lambda seen: WRONG_KEY
+    place.job()
+    told = place.run("-o", "cli")
+    with pytest.raises(StoppedError) as raised:
+        runner.run("job.yaml", environ=ENVIRON, quiet=True)
+    assert told.code == raised.value.exit_code == 3
+    assert [raised.value.message] == told.errors
+    assert raised.value.hint == told.hint
+    result = raised.value.result
+    assert result is not None
+    assert (result.ok, result.exit_code, result.rows, result.totals.settled) == (False, 3, 6, 0)
+    assert f"error: {raised.value.message}" in (place.run_root / "run.log").read_text()
+
+
+def test_what_is_refused_has_no_result(place: Place) -> None:
+    place.job()
+    told = place.run(TRIAL_KEY="")
+    with pytest.raises(JobError) as raised:
+        runner.run("job.yaml", environ={"TRIAL_KEY": ""}, quiet=True)
+    assert [raised.value.message] == told.errors
+    assert raised.value.result is None
+    assert not place.run_root.exists()
+
+
+def test_the_mistakes_of_a_dict_are_told_at_once(place: Place) -> None:
+    job = members(place, retry={"max_atempts": 3}, vars={"x": float("nan"), "y": {1, 2}, "z": {True: 1}})
+    with pytest.raises(JobError) as raised:
+        runner.run(job, input=[{"text": "a"}], quiet=True)
+    assert sorted(raised.value.mistakes) == [
+        "job: retry.max_atempts: unknown key; did you mean max_attempts?",
+        "job: vars.x: must be a finite number",
+        "job: vars.y: must be a plain value (text, number, list, dict), not set",
+        "job: vars.z: a key must be text, not bool",
+    ]
+    assert sorted(path.name for path in place.root.iterdir()) == ["rows.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("job", "options", "error", "said"),
+    [
+        ("job.yaml", {"concurency": 3}, UsageError, "there is no option `concurency`"),
+        ("job.yaml", {"allow_failed": "many"}, UsageError, "`many` is neither"),
+        ("job.yaml", {"set": {"request.model": object()}}, UsageError, "set request.model: must be a plain value"),
+        ("job.yaml", {"set": {"requests.model": "m"}}, JobError, "--set requests.model=…: unknown key"),
+        ("job.yaml", {"input": 5}, InputError, "rows cannot be read from int"),
+        ("job.yaml", {"input": "none.jsonl"}, InputError, "nothing matches"),
+        ("none.yaml", {}, JobError, "none.yaml: No such file or directory"),
+        ({"request": {}}, {}, JobError, "a job that is in no file needs one"),
+        ("job.yaml", {"input": [{"text": "a"}, {"text": {1, 2}}]}, InputError, "row 1 of the input"),
+        ("job.yaml", {"input": pd.DataFrame({"text": ["a", 1]})}, InputError, "the data frame has no Arrow types"),
+        ("job.yaml", {"input": [{"other": 1}]}, JobError, "the input has no column `text`"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(
+    place: Place, job: Any, options: dict[str, Any], error: type[runner.RunnerError], said: str
+) -> None:
+    place.job()
+    with pytest.raises(error) as raised:
+        runner.run(job, environ=ENVIRON, quiet=True, **options)
+    assert said in raised.value.message
+    assert place.sent == 0
+    assert sorted(path.name for path in place.root.rglob("*")) == ["job.yaml", "rows.jsonl"]  # and leaves nothing
+
+
+def test_a_directory_without_a_run_is_refused(place: Place) -> None:
+    for look in (runner.open_run, runner.read_results):
+        with pytest.raises(RunDirectoryError, match=r"it has no run\.json"):
+            look(place.root)
+
+
+def test_a_run_goes_on_with_the_job_that_it_has(place: Place) -> None:
+    place.job()
+    result = runner.run("job.yaml", environ=ENVIRON, quiet=True)
+    with pytest.raises(UsageError, match=r"input, limit cannot be given"):
+        runner.run(result.path, environ=ENVIRON, quiet=True, limit=3, input="rows.jsonl")
+
+
+# Rows in memory
+
+ROWS = [{"id": number, "text": f"row {number}"} for number in range(6)]
+FRAMES = [pd.DataFrame(ROWS), pl.DataFrame(ROWS), pa.Table.from_pylist(ROWS), ROWS]
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=["pandas", "polars", "arrow", "dicts"])
+def test_rows_in_memory_are_a_run_that_goes_on(place: Place, frame: Any) -> None:
+    given: dict[str, Any] = {"environ": ENVIRON, "quiet": True}
+    result = runner.run(members(place), input=frame, **given)
+    assert (result.path, result.ok) == (place.run_root, True)
+    assert result.results(["id", "text"]).to_dict("records") == ROWS
+    assert [seen.text for seen in sorted(place.endpoint.seen, key=lambda seen: seen.text)] == [
+        f"say row {number}" for number in range(6)
+    ]
+    kept = list((place.root / "runs/trial.input").iterdir())
+    assert len(kept) == 1
+    assert kept[0].stat().st_mode & 0o077 == 0
+
+    again = runner.run(members(place), input=frame[:], **given)
+    assert (again.totals, place.sent) == (result.totals, 6)  # the same rows: nothing was sent
+    changed = [{**row, "text": f"new {row['id']}"} for row in ROWS]
+    with pytest.raises(ChangedError):
+        runner.run(members(place), input=changed if frame is ROWS else pd.DataFrame(changed), **given)
+    assert place.sent == 6
+    assert list((place.root / "runs/trial.input").iterdir()) == kept  # refused rows are not kept
+    shell = place.call("run", "runs/trial")  # the command line can go on with it
+    assert (shell.code, place.sent) == (0, 6)
+
+
+def test_a_frame_stands_in_for_the_input_of_a_job_file(place: Place) -> None:
+    place.job(input={"path": "rows.csv", "format": "csv"})
+    frame = pd.DataFrame({"text": ["a", None, "c"], "when": pd.to_datetime(["2026-01-01"] * 3)}, index=[7, 8, 9])
+    result = runner.run("job.yaml", input=frame, environ=ENVIRON, quiet=True)
+    table = result.results(arrow=True)
+    assert table.column_names[:3] == ["text", "when", "row_index"]
+    assert pa.types.is_timestamp(table.schema.field("when").type)
+    assert table["text"].to_pylist() == ["a", None, "c"]
+    fresh = runner.run("job.yaml", input=[{"text": "x", "n": 2**70}], environ=ENVIRON, quiet=True, fresh=True)
+    assert (fresh.rows, place.sent) == (1, 4)
+    aside = next(path for path in (place.root / "runs").iterdir() if path.name.startswith("trial.2"))
+    assert list(runner.read_results(aside)["text"].dropna()) == ["a", "c"]
+
+
+def test_a_run_is_read_flat(place: Place) -> None:
+    who = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    schema = {
+        "type": "object",
+        "properties": {"label": {"type": "string"}, "who": who},
+        "required": ["label"],
+    }
+    place.endpoint.answer = lambda seen: ok('{"label": "a", "who": {"n": 3}}')
+    job = members(place)
+    job["request"] |= {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+    run = runner.open_run(runner.run(job, input=ROWS, environ=ENVIRON, quiet=True).path)
+    flat = run.results(["id", "parsed", "status"], flatten=True, arrow=True)
+    assert flat.column_names == ["id", "parsed.label", "parsed.who.n", "status"]
+    assert flat.to_pylist()[0] == {"id": 0, "parsed.label": "a", "parsed.who.n": 3, "status": "ok"}
+    assert run.results(["parsed"])["parsed"][0] == {"label": "a", "who": {"n": 3}}
+    with pytest.raises(UsageError, match="no column `contents`"):
+        run.results(["contents"])
+    status, cost = run.status(), run.cost()
+    assert (status.state, status.finished, status.rows, status.totals.rows) == ("finished", True, 6, {"ok": 6})
+    assert status.to_json()["state"] == "finished"
+    assert (cost.usd, cost.wasted_usd, cost.exchanges, cost.unknown_exchanges) == (6 * ANSWER_USD, 0, 6, 0)
+    assert (cost.prompt_tokens, cost.completion_tokens) == (600, 60)
+
+
+# Inside a running loop
+
+
+def test_run_works_inside_a_running_loop(place: Place) -> None:
+    place.job()
+
+    async def cell() -> runner.Result:
+        return runner.run("job.yaml", environ=ENVIRON, quiet=True)
+
+    assert asyncio.run(cell()).ok
+
+
+def test_the_callers_loop_goes_on_beside_arun(place: Place) -> None:
+    place.endpoint.answer = lambda seen: Said(ok().status, ok().body, delay_s=0.2)
+    place.rows(40)
+    place.job()
+    ticks: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            ticks.append(time.monotonic())
+            await asyncio.sleep(0.01)
+
+    async def cell() -> runner.Result:
+        ticking = asyncio.create_task(tick())
+        result = await runner.arun("job.yaml", environ=ENVIRON, quiet=True)
+        ticking.cancel()
+        return result
+
+    assert asyncio.run(cell()).ok
+    gaps = [later - sooner for sooner, later in pairwise(ticks)]
+    assert len(gaps) > 50
+    assert max(gaps) < 1.0
+
+
+def test_two_runs_go_on_beside_each_other(place: Place) -> None:
+    async def cell() -> list[runner.Result]:
+        jobs = [members(place, name=name) for name in ("one", "two")]
+        return await asyncio.gather(*(runner.arun(job, input=ROWS, environ=ENVIRON, quiet=True) for job in jobs))
+
+    assert [result.ok for result in asyncio.run(cell())] == [True, True]
+    assert place.sent == 12
+
+
+def test_arun_raises_what_run_raises(place: Place) -> None:
+    place.endpoint.answer = lambda seen: WRONG_KEY
+    place.job()
+    with pytest.raises(StoppedError) as raised:
+        asyncio.run(runner.arun("job.yaml", environ=ENVIRON, quiet=True))
+    assert raised.value.result is not None
+
+
+async def in_full_flight(house: House) -> None:
+    """Every slot has its request at the endpoint, which answers none of them."""
+    while in_flight(house) < SLOTS:
+        await asyncio.sleep(0.005)
+
+
+def held(house: House) -> None:
+    house.echo.begin(len(house.lives))
+    house.echo.hold()
+
+
+def test_cancelling_arun_drains_and_a_second_one_sends_nothing_again(build: Build) -> None:
+    house = build(rows=60, concurrency=SLOTS)
+    held(house)
+
+    async def cell() -> None:
+        task = asyncio.create_task(runner.arun(house.job, environ=HOUSE_ENVIRON, quiet=True))
+        await in_full_flight(house)
+        task.cancel()
+        await asyncio.wait([task], timeout=0.3)
+        assert not task.done()  # it waits for the answers
+        house.echo.release()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(house.echo.arrivals) == SLOTS
+        assert runner.open_run(house.run()).status().totals.rows == {"ok": SLOTS}
+        result = await runner.arun(house.job, environ=HOUSE_ENVIRON, quiet=True)
+        assert result.ok
+
+    asyncio.run(cell())
+    found = audit(house)
+    assert found.complaints() == []
+    assert (found.exchanges, found.unknown, len(house.echo.arrivals)) == (60, 0, 60)
+
+
+def test_a_timeout_drains_like_a_cancel(build: Build) -> None:
+    house = build(rows=60, concurrency=SLOTS)
+    held(house)
+
+    async def by_asyncio() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(None) as scope:
+                task = asyncio.create_task(released(scope))
+                await runner.arun(house.job, environ=HOUSE_ENVIRON, quiet=True)
+        await task
+
+    async def released(scope: asyncio.Timeout) -> None:
+        await in_full_flight(house)
+        scope.reschedule(asyncio.get_running_loop().time())
+        await asyncio.sleep(0.2)
+        house.echo.release()
+
+    asyncio.run(by_asyncio())
+    assert runner.open_run(house.run()).status().totals.rows == {"ok": SLOTS}
+
+
+def test_a_scope_of_anyio_that_is_cancelled_drains_too(build: Build) -> None:
+    house = build(rows=60, concurrency=SLOTS)
+    held(house)
+
+    async def cell() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(released, tasks.cancel_scope)
+            await runner.arun(house.job, environ=HOUSE_ENVIRON, quiet=True)
+        assert tasks.cancel_scope.cancelled_caught
+
+    async def released(scope: anyio.CancelScope) -> None:
+        await in_full_flight(house)
+        asyncio.get_running_loop().call_later(0.2, house.echo.release)
+        scope.cancel()
+
+    asyncio.run(cell())
+    assert runner.open_run(house.run()).status().totals.rows == {"ok": SLOTS}
+
+
+def test_cancelled_twice_it_leaves_at_once(build: Build) -> None:
+    house = build(rows=60, concurrency=SLOTS)
+    held(house)
+
+    async def cell() -> float:
+        task = asyncio.create_task(runner.arun(house.job, environ=HOUSE_ENVIRON, quiet=True))
+        await in_full_flight(house)
+        task.cancel()
+        await asyncio.sleep(0.1)
+        asked = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return time.monotonic() - asked
+
+    assert asyncio.run(cell()) < 3.0
+    house.echo.release()
+    assert runner.open_run(house.run()).cost().unknown_exchanges == SLOTS
+
+
+def test_cancelled_while_the_input_is_read_nothing_is_sent(place: Place) -> None:
+    place.rows(200_000)
+    place.job()
+
+    async def cell() -> None:
+        task = asyncio.create_task(runner.arun("job.yaml", environ=ENVIRON, quiet=True))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cell())
+    assert place.sent == 0
+    assert not place.run_root.exists()
+
+
+# Signals
+
+SCRIPT = """
+import runner
+try:
+    runner.run("job.yaml")
+except BaseException as error:
+    print(type(error).__name__, getattr(error, "code", ""), flush=True)
+    raise
+"""
+IN_A_LOOP = SCRIPT.replace("    runner.run", "    async def cell(): runner.run").replace(
+    "except", "    import asyncio; asyncio.run(cell())\nexcept"
+)
+AWAITED = IN_A_LOOP.replace("cell(): runner.run", "cell(): await runner.arun")
+
+
+def started(house: House, text: str) -> subprocess.Popen[str]:
+    held(house)
+    env = house_environment()
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", text], cwd=house.root, env=env, **streams)
+    assert until(lambda: in_flight(house) == SLOTS or process.poll() is not None, within_s=30)
+    assert process.poll() is None
+    return process
+
+
+@pytest.mark.parametrize("text", [SCRIPT, IN_A_LOOP, AWAITED], ids=["script", "in a loop", "awaited"])
+def test_ctrl_c_drains_and_is_raised_then(build: Build, text: str) -> None:
+    house = build(rows=60, concurrency=SLOTS)
+    process = started(house, text)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None  # it waits for the answers
+    house.echo.release()
+    out, err = process.communicate(timeout=30)
+    assert out == "KeyboardInterrupt \n", err
+    assert process.returncode == -signal.SIGINT
+    assert f"stopped: {SLOTS} of 60 rows final ({SLOTS} ok)" in err
+    assert len(house.echo.arrivals) == SLOTS
+    assert runner.run(house.job, environ=HOUSE_ENVIRON, quiet=True).ok
+    assert audit(house).complaints() == []
+    assert len(house.echo.arrivals) == 60
+
+
+@pytest.mark.parametrize("text", [SCRIPT, IN_A_LOOP, AWAITED], ids=["script", "in a loop", "awaited"])
+def test_a_second_ctrl_c_leaves_at_once(build: Build, text: str) -> None:
+    house = build(rows=60, concurrency=SLOTS)
+    process = started(house, text)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGINT
+    assert "leaving at once" in err
+    house.echo.release()
+
+
+def test_sigterm_drains_and_ends_the_script(build: Build) -> None:
+    house = build(rows=60, concurrency=SLOTS)
+    process = started(house, SCRIPT)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    house.echo.release()
+    out, err = process.communicate(timeout=30)
+    assert (out, process.returncode) == ("SystemExit 143\n", 143), err
+    assert f"stopped: {SLOTS} of 60 rows final" in err
+
+
+def test_the_callers_own_handlers_come_after_the_drain(build: Build) -> None:
+    house = build(rows=60, concurrency=SLOTS)
+    own = (
+        "import signal\n"
+        "def told(number, frame):\n"
+        "    raise RuntimeError('the scheduler is going')\n"
+        "signal.signal(signal.SIGTERM, told)\n"
+    )
+    process = started(house, own + SCRIPT)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    house.echo.release()
+    out, err = process.communicate(timeout=30)
+    assert out == "RuntimeError \n", err
+    assert f"stopped: {SLOTS} of 60 rows final" in err
+
+
+def test_an_error_of_somebody_elses_handler_waits_for_the_drain(build: Build) -> None:
+    house = build(rows=60, concurrency=SLOTS)
+    own = "import signal\ndef told(number, frame):\n    raise TimeoutError\nsignal.signal(signal.SIGALRM, told)\n"
+    process = started(house, own + SCRIPT)
+    process.send_signal(signal.SIGALRM)
+    time.sleep(0.3)
+    house.echo.release()
+    out, err = process.communicate(timeout=30)
+    assert out == "TimeoutError \n", err
+    assert f"stopped: {SLOTS} of 60 rows final" in err
+
+
+def test_outside_the_main_thread_signals_are_left_alone(place: Place) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    during: list[Any] = []
+
+    def answer(seen: Seen) -> Said:
+        during.append([signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)])
+        return ok()
+
+    place.endpoint.answer = answer
+    place.job()
+    results: list[runner.Result] = []
+
+    def work() -> None:
+        results.append(runner.run("job.yaml", environ=ENVIRON, quiet=True))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(40)
+    assert results[0].ok
+    assert during == [before] * 6
+
+
+def test_in_the_main_thread_handlers_are_put_back(place: Place) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    place.job()
+    runner.run("job.yaml", environ=ENVIRON, quiet=True)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
