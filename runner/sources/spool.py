@@ -133,13 +133,17 @@ class Spooling:
 
     def _sweep(self) -> None:
         """Remove what a survey that was killed left beside the run."""
-        parent = self._root.parent
-        left = [path for path in parent.iterdir() if path.name.startswith(self._prefix)] if parent.is_dir() else []
-        for place in left:
+        for place in self._left():
             claimed = _claim(place)
             if claimed is not None:
                 shutil.rmtree(place, ignore_errors=True)
                 os.close(claimed)
+
+    def _left(self) -> list[Path]:
+        try:
+            return [path for path in self._root.parent.iterdir() if path.name.startswith(self._prefix)]
+        except OSError:  # not there yet, or a folder that may be entered and not listed
+            return []
 
 
 def _claim(place: Path) -> int | None:
