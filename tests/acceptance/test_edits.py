@@ -1,0 +1,418 @@
+"""Any edit of job and input: only requests that were not answered before are sent, and no exchange leaves the bill."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from endpoint import Endpoint
+from ledger import Desk, asked_of, complaints, desk, records, without_talk
+
+from runner import reading
+from runner.errors import ChangedError
+from runner.store import RunDirectory
+
+BAD, LONG = "t3", "t5"  #: words whose rows never become ok
+STORIES, STEPS = 12, 12
+
+
+@dataclass
+class Input:
+    """Files of rows, and the word that the prompt begins with."""
+
+    luck: random.Random
+    files: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    word: str = "say"
+    fresh: int = 0
+    spelled: bool = False  #: `extra` is text now
+
+    def extra(self) -> int | str:
+        number = self.luck.randrange(9)
+        return f"x{number}" if self.spelled else number
+
+    def row(self) -> dict[str, Any]:
+        """Texts are few, so that many rows ask the same."""
+        self.fresh += 1
+        number = self.luck.choice([self.luck.randrange(30), 100 + self.fresh])
+        return {"id": self.fresh, "text": f"t{number}", "extra": self.extra()}
+
+    def some(self) -> list[dict[str, Any]]:
+        """One of the files; the rows of a file are edited in place."""
+        return self.files[self.luck.choice(sorted(self.files))]
+
+    def place_in(self, rows: list[dict[str, Any]]) -> int:
+        return self.luck.randrange(len(rows) + 1)
+
+
+def insert(at: Input) -> None:
+    rows = at.some()
+    rows.insert(at.place_in(rows), at.row())
+
+
+def delete(at: Input) -> None:
+    rows = at.some()
+    del rows[at.place_in(rows) :][: at.luck.randrange(3)]
+    if rows:
+        del rows[at.luck.randrange(len(rows))]
+
+
+def cut(at: Input) -> None:
+    rows = at.some()
+    del rows[at.place_in(rows) :]
+
+
+def change(at: Input) -> None:
+    rows = at.some()
+    for row in at.luck.sample(rows, min(len(rows), at.luck.randrange(1, 4))):
+        row["text"] = at.row()["text"]
+
+
+def append(at: Input) -> None:
+    rows = at.files[max(at.files)]
+    rows += [at.row() for _ in range(at.luck.randrange(1, 12))]
+
+
+def shuffle(at: Input) -> None:
+    at.luck.shuffle(at.some())
+
+
+def double(at: Input) -> None:
+    rows = at.some()
+    for row in at.luck.sample(rows, min(len(rows), 3)):
+        rows.insert(at.place_in(rows), dict(row))
+
+
+def new_file(at: Input) -> None:
+    """Half of them sort before all others."""
+    at.fresh += 1
+    name = f"rows-{at.luck.choice('az')}{at.fresh:03d}.jsonl"
+    at.files[name] = [at.row() for _ in range(at.luck.randrange(1, 10))]
+
+
+def drop_file(at: Input) -> None:
+    if len(at.files) > 1:
+        del at.files[at.luck.choice(sorted(at.files))]
+
+
+def new_column(at: Input) -> None:
+    at.fresh += 1
+    for rows in at.files.values():
+        for row in rows:
+            row[f"c{at.fresh}"] = at.luck.randrange(9)
+
+
+def pass_through(at: Input) -> None:
+    for row in at.some():
+        if at.luck.random() < 0.5:
+            row["extra"] = at.extra()
+
+
+def retype(at: Input) -> None:
+    at.spelled = not at.spelled
+    for rows in at.files.values():
+        for row in rows:
+            row["extra"] = at.extra()
+
+
+def prompt(at: Input) -> None:
+    at.word = at.luck.choice(["say", "tell", "sing"])
+
+
+EDITS = [insert, delete, cut, change, append, append, shuffle, double, new_file, drop_file]
+EDITS += [new_column, pass_through, retype, prompt]
+
+
+@dataclass
+class Figures:
+    edits: Counter[str] = field(default_factory=Counter)
+    sends: int = 0
+    ideal: int = 0
+    refusals: int = 0
+    stops: int = 0
+    retries: int = 0
+
+
+@dataclass
+class Story:
+    """One run through many edits."""
+
+    desk: Desk
+    input: Input
+    figures: Figures
+
+    def write(self) -> None:
+        for path in self.desk.place.root.glob("rows-*.jsonl"):
+            if path.name not in self.input.files:
+                path.unlink()
+        for name, rows in self.input.files.items():
+            self.desk.write(rows, name)
+        content = f"{self.input.word} {{{{ text }}}}"
+        message = {"role": "user", "content": content}
+        output = {"rows_per_part": 8}
+        self.desk.place.job(input={"path": "rows-*.jsonl"}, request={"messages": [message]}, output=output)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The input in the run's order of files."""
+        survey = orjson.loads((self.desk.root / "survey.json").read_bytes())
+        names = [Path(file["path"]).name for file in survey["files"]]
+        assert sorted(names) == sorted(self.input.files)
+        return [row for name in names for row in self.input.files[name]]
+
+    def wanted(self) -> Counter[str]:
+        texts = (row["text"] for rows in self.input.files.values() for row in rows)
+        return Counter(f"{self.input.word} {text}" for text in texts)
+
+    def stored(self) -> list[dict[str, Any]]:
+        """What is final now, as readers see it."""
+        if not (self.desk.root / "run.json").exists():
+            return []
+        found: list[dict[str, Any]] = reading.read_table(RunDirectory(self.desk.root)).to_pylist()
+        return found
+
+    def step(self) -> None:
+        luck = self.input.luck
+        for _ in range(luck.choice([1, 1, 1, 2, 3])):
+            edit = luck.choice(EDITS)
+            edit(self.input)
+            if not self.wanted():
+                append(self.input)  # an empty input has a test of its own
+            self.figures.edits[edit.__name__] += 1
+        self.write()
+        self.desk.teller.left = luck.randrange(1, 25) if luck.random() < 0.3 else None
+        stored = Counter(asked_of(row, self.desk.teller) for row in self.stored())
+        self.carry_out(stored, self.wanted())
+
+    def carry_out(self, stored: Counter[Any], wanted: Counter[str]) -> None:
+        """Without consent first; what is sent is what was not answered before."""
+        before, files = self.desk.sent, without_talk(self.desk.root)
+        loses = bool(stored - wanted)  # an answer that no row of the input asks for any more
+        if loses:
+            with pytest.raises(ChangedError):
+                self.desk.run()
+            assert self.desk.sent == before
+            assert without_talk(self.desk.root) == files
+            self.figures.refusals += 1
+        ending = self.desk.run(accept_changes=True if loses else None)
+        if ending.error:
+            assert self.desk.teller.left == 0, ending.error
+            self.figures.stops += 1
+            assert ending.totals.exchanges == self.desk.sent
+            self.desk.teller.left = None
+            assert self.desk.teller.settling(before) <= wanted - stored
+            ending = self.desk.run()
+        assert ending.error is None
+        assert self.desk.teller.settling(before) == wanted - stored
+        self.figures.sends += self.desk.teller.settling(before).total()
+        self.figures.ideal += (wanted - stored).total()
+        self.audit()
+
+    def audit(self) -> None:
+        rows, inputs = records(self.desk.root), self.rows()
+        assert [row["row_index"] for row in rows] == list(range(len(inputs)))
+        for row, given in zip(rows, inputs, strict=True):
+            names = [name for name in row if name in given or name.startswith("c") and name[1:].isdigit()]
+            assert {name: row[name] for name in names} == {name: given.get(name) for name in names}
+            assert {"id", "text", "extra"} <= row.keys()
+            asked = asked_of(row, self.desk.teller)
+            assert asked == f"{self.input.word} {given['text']}"
+            assert row["status"] == {BAD: "failed", LONG: "truncated"}.get(given["text"], "ok")
+            if row["status"] != "failed":
+                assert row["content"] == f"{asked} | {row['attempts'][-1]['request_id']}"
+        assert complaints(self.desk) == []
+
+
+FIGURES = Figures()
+
+
+@pytest.mark.parametrize("seed", range(STORIES))
+def test_only_requests_without_an_answer_are_sent_whatever_was_edited(tmp_path: Path, seed: int) -> None:
+    luck = random.Random(seed)
+    at = Input(luck)
+    at.files["rows-m.jsonl"] = [at.row() for _ in range(luck.randrange(45))]
+    with Endpoint() as endpoint:
+        story = Story(desk(tmp_path, endpoint), at, FIGURES)
+        story.desk.teller.bad, story.desk.teller.long = {BAD}, {LONG}
+        story.write()
+        story.carry_out(Counter(), story.wanted())
+        for _ in range(STEPS):
+            story.step()
+
+
+# Consent, one rule at a time
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Iterator[Desk]:
+    """A finished run of 20 rows, one of which was refused."""
+    with Endpoint() as endpoint:
+        at = desk(tmp_path, endpoint)
+        at.teller.bad = {BAD}
+        at.write(rows(20))
+        assert at.run().exit_code == 1
+        yield at
+
+
+def rows(count: int, **more: Any) -> list[dict[str, Any]]:
+    return [{"id": n, "text": f"t{n}", "extra": n, **more} for n in range(count)]
+
+
+def say(at: Desk, word: str, **request: Any) -> None:
+    message = {"role": "user", "content": f"{word} {{{{ text }}}}"}
+    at.place.job(request={"messages": [message], **request}, output={"rows_per_part": 8})
+
+
+def refused(at: Desk, words: str, **options: Any) -> ChangedError:
+    """What is said when nothing may be done; that nothing was."""
+    sent, files = at.sent, without_talk(at.root)
+    with pytest.raises(ChangedError, match=words) as caught:
+        at.run(**options)
+    assert at.sent == sent
+    assert without_talk(at.root) == files
+    assert caught.value.exit_code == 2
+    return caught.value
+
+
+def contents(at: Desk) -> list[Any]:
+    return [row["content"] for row in records(at.root)]
+
+
+def test_changed_rows_are_asked_again_only_as_many_as_were_agreed_to(at: Desk) -> None:
+    changed = rows(20)
+    for n in (1, 9, 17):
+        changed[n]["text"] = f"other{n}"
+    at.write(changed)
+    error = refused(at, "^3 answered rows would be asked again$")
+    assert "--accept-changes" in error.hint
+    assert "--keep-answers" in error.hint
+    refused(at, "more than --accept-changes 2 allows", accept_changes=2)
+    refused(at, "more than --accept-changes 0 allows", accept_changes=0)
+    ending = at.run(accept_changes=3)
+    assert (ending.exit_code, at.sent, ending.totals.exchanges) == (1, 23, 23)
+    replaced = [row["attempts"][0]["answer"] for row in records(at.root) if len(row["attempts"]) == 2]
+    assert sorted(text.partition(" |")[0] for text in replaced) == ["say t1", "say t17", "say t9"]
+    assert complaints(at) == []
+
+
+def test_rows_that_would_drop_out_take_consent_and_stay_in_the_bill(at: Desk) -> None:
+    at.write(rows(18))
+    refused(at, "^2 would drop out of the results$")
+    refused(at, "^2 would drop out of the results$", keep_answers=True)
+    ending = at.run(accept_changes=0)  # nothing is asked again
+    assert (at.sent, ending.rows, ending.totals.exchanges, len(records(at.root))) == (20, 18, 20, 18)
+    assert complaints(at) == []
+    at.write(rows(20))
+    assert at.run().totals.exchanges == at.sent == 22
+    assert complaints(at) == []
+
+
+def test_keep_answers_keeps_every_ok_answer_and_asks_the_rest_by_the_new_job(at: Desk) -> None:
+    before = contents(at)
+    say(at, "tell")
+    refused(at, "^20 answered rows would be asked again$")
+    at.teller.bad = set()
+    assert at.run(keep_answers=True).exit_code == 0
+    assert at.sent == 21
+    after = contents(at)
+    assert after[:3] + after[4:] == before[:3] + before[4:]
+    assert after[3].startswith("tell t3 |")
+    assert complaints(at) == []
+
+
+@pytest.mark.xfail(
+    strict=True, reason="only the last job's hashes are matched, not those of the job that a kept answer is of"
+)
+@pytest.mark.parametrize("edit", ["append", "insert"])
+def test_answers_that_were_kept_once_stay_kept_when_rows_are_added(at: Desk, edit: str) -> None:
+    at.teller.bad = set()
+    say(at, "tell")
+    assert at.run(keep_answers=True).exit_code == 0
+    more = rows(20)
+    more.insert(20 if edit == "append" else 3, {"id": 99, "text": "t99", "extra": 9})
+    at.write(more)
+    assert at.run().exit_code == 0
+    assert at.sent == 22
+
+
+def test_answers_that_were_kept_once_can_be_kept_again(at: Desk) -> None:
+    at.teller.bad = set()
+    say(at, "tell")
+    assert at.run(keep_answers=True).exit_code == 0
+    say(at, "sing")
+    assert at.run(keep_answers=True).exit_code == 0
+    assert at.sent == 21
+
+
+def test_other_passthrough_columns_rewrite_the_parts_and_send_nothing(at: Desk) -> None:
+    other = rows(20)
+    for row in other:
+        row["extra"] += 100
+    at.write(other)
+    before = contents(at)
+    assert at.run().exit_code == 1
+    assert (at.sent, contents(at)) == (20, before)
+    assert [row["extra"] for row in records(at.root)] == list(range(100, 120))
+    at.place.job(output={"rows_per_part": 8, "columns": ["id"], "prefix": "my_"})
+    assert at.run().exit_code == 1
+    found = records(at.root)
+    assert [row["my_content"] for row in found] == before
+    assert found[0].keys() & {"id", "extra", "text"} == {"id"}
+    assert at.sent == 20
+
+
+def test_answers_in_other_columns_cannot_be_kept_beside_the_old_ones(at: Desk) -> None:
+    at.place.job(output={"rows_per_part": 8, "keep_raw": True})
+    refused(at, "answers in other columns \\(raw\\)", accept_changes=True)
+    say(at, "tell", logprobs=True)
+    refused(at, "answers in other columns", keep_answers=True)
+    ending = at.run(accept_changes=True)  # nothing is kept: all are asked again
+    assert (ending.totals.exchanges, at.sent) == (40, 40)
+    assert "logprobs" in records(at.root)[0]
+    assert complaints(at) == []
+
+
+@pytest.mark.xfail(strict=True, reason="removed.jsonl is read under the empty run id when there is no range")
+def test_an_input_that_became_empty_keeps_its_bill_and_may_fill_again(at: Desk) -> None:
+    at.write([])
+    refused(at, "^20 would drop out of the results$")
+    assert at.run(accept_changes=True).totals.exchanges == 20
+    assert complaints(at) == []
+    at.write(rows(3))
+    assert at.run().totals.exchanges == at.sent == 23
+    assert complaints(at) == []
+
+
+@pytest.mark.xfail(strict=True, reason="the part without rows is taken for range 0 of the table that has filled")
+def test_an_empty_table_may_fill(tmp_path: Path) -> None:
+    with Endpoint() as endpoint:
+        at = desk(tmp_path, endpoint, input={"path": "rows.csv"})
+        path = at.place.root / "rows.csv"
+        path.write_text("text,extra\n")
+        assert at.run().exit_code == 0
+        path.write_text("text,extra\na,1\nb,2\n")
+        assert at.run().exit_code == 0
+        assert [row["extra"] for row in records(at.root)] == ["1", "2"]
+
+
+@pytest.mark.xfail(
+    strict=True, reason="rows of unchanged ranges are not rendered, so that one without an answer takes none"
+)
+def test_a_row_that_was_never_answered_takes_the_answer_that_becomes_free(tmp_path: Path) -> None:
+    """Rows 0 and 15 ask the same; 0 was answered and is edited, 15 was not reached."""
+    with Endpoint() as endpoint:
+        at = desk(tmp_path, endpoint, limits={"concurrency": 1})
+        given = rows(16)
+        given[15]["text"] = "t0"
+        at.write(given)
+        at.teller.left = 12
+        assert at.run().exit_code == 3
+        at.teller.left, before = None, at.sent
+        given[0]["text"] = "other"
+        at.write(given)
+        at.run(accept_changes=True)
+        assert at.teller.settling(before) == Counter(["say other", "say t12", "say t13", "say t14"])
