@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner import looking
 from runner.errors import RunnerError, UsageError
+from runner.looking import option, words_of
 from runner.say import Say, plain
 
 if TYPE_CHECKING:
@@ -29,13 +30,6 @@ NOT_BUILT = {
     "max_usd": "--max-usd: spending limits are not built yet",
     "sample": "--sample: sending a sample first is not built yet; -n N with -o DIR sends the first N rows",
 }
-
-
-def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
-    """A click option that the environment can give too."""
-    long = next(name for name in names if name.startswith("--"))
-    variable = "RUNNER_" + long.lstrip("-").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, show_envvar=False, **settings)
 
 
 _SETS = option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override one leaf of the job file.")
@@ -165,17 +159,10 @@ def retry(target: Path, **given: Any) -> None:
     from runner.records import Kind, Status
     from runner.reopen import Selection
 
-    statuses = _known(given["statuses"], list(Status), "--status")
-    kinds = _known([kind.upper() for kind in given["kinds"]], list(Kind), "--kind")
+    statuses = words_of(given["statuses"], list(Status), "--status")
+    kinds = words_of([kind.upper() for kind in given["kinds"]], list(Kind), "--kind")
     options = RunOptions(False, given["allow_failed"], given["max_failures"], Selection(statuses, kinds))
     _carry_out(_asked(target, given["sets"], (), None), options, given)
-
-
-def _known(words: Sequence[str], known: Sequence[str], flag: str) -> frozenset[str]:
-    for word in words:
-        if word not in known:
-            raise UsageError(f"{flag} {word}: there is no such thing", hint=f"one of {', '.join(known)}")
-    return frozenset(words)
 
 
 def _carry_out(asked: Asked, options: RunOptions, given: dict[str, Any]) -> None:
@@ -213,81 +200,8 @@ def _end(ending: Ending, say: Say, *, as_json: bool) -> None:
     sys.exit(ending.exit_code)
 
 
-@commands.command()
-@click.argument("target", required=False, type=click.Path(path_type=Path))
-@option("--json", "as_json", is_flag=True, help="One JSON line a run.")
-def status(target: Path | None, as_json: bool) -> None:
-    """How far a run is: of a job, a run directory, or every run under a directory [./runs, jobs/runs or here]."""
-    import json
-
-    from runner.standing import runs_under, status_of
-
-    root = _run_root(target or _usual_place())
-    found = runs_under(root)
-    if not found:
-        raise UsageError(f"there is no run in {root}", hint="give a job file, a run directory, or a directory of runs")
-    for path in found:
-        seen = status_of(path)
-        if as_json:
-            click.echo(json.dumps(seen.to_json(), ensure_ascii=False))
-        else:
-            click.echo("\n".join(map(plain, seen.lines())))
-
-
-_RUN = click.argument("target", metavar="JOB|RUN", type=click.Path(path_type=Path))
-_SIMULATED = option("--simulate", is_flag=True, help="JOB's simulated run, NAME.simulated.")
-
-
-@commands.command()
-@_RUN
-@click.argument("row")
-@_SIMULATED
-@click.option("--ordinal", is_flag=True, help="ROW is a position, counted from 0, and no id.")
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
-def show(target: Path, row: str, simulate: bool, ordinal: bool, as_json: bool) -> None:
-    """One row's whole story: input, request, every exchange, outcome. ROW: its id (input.id_column) or position."""
-    from runner import showing
-    from runner.reading import open_directory
-
-    told = showing.story(open_directory(_run_root(target, simulate)), row, by_ordinal=ordinal)
-    for line in [showing.as_json(told)] if as_json else showing.lines(told):
-        click.echo(plain(line))
-
-
-@commands.command()
-@_RUN
-@_SIMULATED
-@click.option("-f", "--format", "form", metavar="F", help="jsonl, csv or parquet [by FILE's suffix, else jsonl].")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="This file instead of stdout (-).")
-@click.option("--columns", metavar="A,B", help="Only these columns, in this order.")
-@click.option("--status", "statuses", multiple=True, metavar="S", help="Only rows of this status.")
-@click.option("--force", is_flag=True, help="Overwrite the file.")
-def export(target: Path, form: str | None, output: Path | None, **given: Any) -> None:
-    """Write the rows that are final as JSON lines, CSV or one Parquet file; also while the run goes on."""
-    from runner.export import Target, Wanted, format_of
-    from runner.export import export as write
-    from runner.reading import open_directory
-    from runner.records import Status
-
-    path = None if output == Path("-") else output
-    columns = tuple(given["columns"].split(",")) if given["columns"] else None
-    wanted = Wanted(format_of(form, path), columns, _known(given["statuses"], list(Status), "--status"))
-    place = Target(path, given["force"])
-    done = write(open_directory(_run_root(target, given["simulate"])), wanted, place)
-    if words := done.words(place):
-        Say().line(words)
-
-
-def _usual_place() -> Path:
-    return next((place for place in (Path("runs"), Path("jobs/runs")) if place.is_dir()), Path())
-
-
-def _run_root(target: Path, simulate: bool = False) -> Path:
-    if not target.is_file():
-        return target
-    from runner.prepare import Asked, load
-
-    return load(Asked(target, simulate=simulate)).run_root
+for command in (looking.status, looking.show, looking.export):
+    commands.add_command(command)
 
 
 class _Simulate(click.Command):

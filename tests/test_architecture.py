@@ -55,6 +55,7 @@ LAYERS = {
         "standing",
         "export",
         "showing",
+        "looking",
         "summary",
         "checking",
         "table",

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from runner.errors import StorageError, UsageError
 
@@ -44,17 +44,18 @@ class Target:
     def opened(self) -> Iterator[Checked]:
         """The stream to write to. A file is in its place when this ends well, and untouched when it does not."""
         if self.path is None:
-            yield Checked(sys.stdout.buffer, "standard output")
+            with Checked(sys.stdout.buffer, "standard output") as out:
+                yield out
             return
         where = self.path.resolve()
         if where.exists() and not where.is_file():  # a pipe or a device: nothing to rename over
-            with _made(where, "wb") as file:
-                yield Checked(file, str(self.path))
+            with _made(where, "wb") as file, Checked(file, str(self.path)) as out:
+                yield out
             return
         temporary = where.with_name(f".{where.name}.{os.getpid()}.tmp")
         try:
-            with _made(temporary, "xb") as file:
-                yield Checked(file, str(self.path))
+            with _made(temporary, "xb") as file, Checked(file, str(self.path)) as out:
+                yield out
             temporary.replace(where)
         finally:
             with suppress(OSError):
@@ -62,34 +63,42 @@ class Target:
 
 
 class Checked:
-    """A stream whose failures are sentences; a reader that has gone is BrokenPipeError as ever."""
+    """A stream whose failures are sentences; a reader that has gone is BrokenPipeError as ever.
+
+    What is written after a failure, or after the end, goes nowhere: an abandoned ParquetWriter still writes its footer.
+    """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self._stream = stream
         self._name = name
+        self._ended = False
         self.closed = False  # pyarrow asks
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended = True
+
     def write(self, data: Any) -> int:
-        try:
-            return self._stream.write(data)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise self._failed(error) from error
+        return self._guarded(lambda: self._stream.write(data)) or len(data)
 
     def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise self._failed(error) from error
+        self._guarded(self._stream.flush)
 
-    def _failed(self, error: OSError) -> StorageError:
-        return StorageError(
-            f"cannot write to {self._name}: {error.strerror}",
-            hint="the run itself is untouched; mend the cause, then export again",
-        )
+    def _guarded(self, act: Callable[[], int | None]) -> int | None:
+        if self._ended:
+            return None
+        try:
+            return act()
+        except OSError as error:
+            self._ended = True
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise StorageError(
+                f"cannot write to {self._name}: {error.strerror}",
+                hint="the run itself is untouched; mend the cause, then export again",
+            ) from error
 
 
 def _made(path: Path, mode: str) -> BinaryIO:

@@ -1,0 +1,106 @@
+"""The commands that read a run and change nothing: status, show, export.
+
+Rule: as everywhere on the command line, heavy imports live inside the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.errors import UsageError
+from runner.say import Say, plain
+
+
+def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
+    """A click option that the environment can give too."""
+    long = next(name for name in names if name.startswith("--"))
+    variable = "RUNNER_" + long.lstrip("-").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, show_envvar=False, **settings)
+
+
+def words_of(words: Sequence[str], known: Sequence[str], flag: str) -> frozenset[str]:
+    for word in words:
+        if word not in known:
+            raise UsageError(f"{flag} {word}: there is no such thing", hint=f"one of {', '.join(known)}")
+    return frozenset(words)
+
+
+@click.command()
+@click.argument("target", required=False, type=click.Path(path_type=Path))
+@option("--json", "as_json", is_flag=True, help="One JSON line a run.")
+def status(target: Path | None, as_json: bool) -> None:
+    """How far a run is: of a job, a run directory, or every run under a directory [./runs, jobs/runs or here]."""
+    import json
+
+    from runner.standing import runs_under, status_of
+
+    root = _run_root(target or _usual_place())
+    found = runs_under(root)
+    if not found:
+        raise UsageError(f"there is no run in {root}", hint="give a job file, a run directory, or a directory of runs")
+    for path in found:
+        seen = status_of(path)
+        if as_json:
+            click.echo(json.dumps(seen.to_json(), ensure_ascii=False))
+        else:
+            click.echo("\n".join(map(plain, seen.lines())))
+
+
+_RUN = click.argument("target", metavar="JOB|RUN", type=click.Path(path_type=Path))
+_SIMULATED = option("--simulate", is_flag=True, help="JOB's simulated run, NAME.simulated.")
+
+
+@click.command()
+@_RUN
+@click.argument("row")
+@_SIMULATED
+@click.option("--ordinal", is_flag=True, help="ROW is a position, counted from 0, and no id.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
+def show(target: Path, row: str, simulate: bool, ordinal: bool, as_json: bool) -> None:
+    """One row's whole story: input, request, every exchange, outcome. ROW: its id (input.id_column) or position."""
+    from runner import showing
+    from runner.reading import open_directory
+
+    told = showing.story(open_directory(_run_root(target, simulate)), row, by_ordinal=ordinal)
+    for line in [showing.as_json(told)] if as_json else showing.lines(told):
+        click.echo(plain(line))
+
+
+@click.command()
+@_RUN
+@_SIMULATED
+@click.option("-f", "--format", "form", metavar="F", help="jsonl, csv or parquet [by FILE's suffix, else jsonl].")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="This file instead of stdout (-).")
+@click.option("--columns", metavar="A,B", help="Only these columns, in this order.")
+@click.option("--status", "statuses", multiple=True, metavar="S", help="Only rows of this status.")
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+def export(target: Path, form: str | None, output: Path | None, **given: Any) -> None:
+    """Write the rows that are final as JSON lines, CSV or one Parquet file; also while the run goes on."""
+    from runner.export import Target, Wanted, format_of
+    from runner.export import export as write
+    from runner.reading import open_directory
+    from runner.records import Status
+
+    path = None if output == Path("-") else output
+    columns = tuple(given["columns"].split(",")) if given["columns"] else None
+    wanted = Wanted(format_of(form, path), columns, words_of(given["statuses"], list(Status), "--status"))
+    place = Target(path, given["force"])
+    done = write(open_directory(_run_root(target, given["simulate"])), wanted, place)
+    if words := done.words(place):
+        Say().line(words)
+
+
+def _usual_place() -> Path:
+    return next((place for place in (Path("runs"), Path("jobs/runs")) if place.is_dir()), Path())
+
+
+def _run_root(target: Path, simulate: bool = False) -> Path:
+    if not target.is_file():
+        return target
+    from runner.prepare import Asked, load
+
+    return load(Asked(target, simulate=simulate)).run_root
