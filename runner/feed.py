@@ -126,10 +126,17 @@ class Feeder:
             self._keeper.on_complete(part.number)
             return
         rows = self._rows.rows(part.number, self._recipe.columns)
-        while batch := await anyio.to_thread.run_sync(_take, rows):
+        while batch := await anyio.to_thread.run_sync(self._take, part.number, rows):
             for row in batch:
                 if row.index not in opened.done:
                     await self._hand_out(self._made(row, opened), requests, events)
+
+    def _take(self, range_no: int, rows: Iterator[Row]) -> list[Row]:
+        """The next rows, if the input still stands when they have been read: nothing is sent that was not surveyed."""
+        batch = list(islice(rows, ROWS_A_HOP))
+        if batch:
+            self._rows.verify(range_no)
+        return batch
 
     def _made(self, row: Row, opened: OpenRange) -> Request | Settled:
         prior = opened.prior.get(row.index, ())
@@ -155,10 +162,6 @@ class Feeder:
             requests.send_nowait(made)  # send() takes a turn of the loop even when there is room
         except anyio.WouldBlock:
             await requests.send(made)
-
-
-def _take(rows: Iterator[Row]) -> list[Row]:
-    return list(islice(rows, ROWS_A_HOP))
 
 
 async def _cancel_on(stop: Stop, scope: anyio.CancelScope) -> None:
