@@ -7,7 +7,6 @@ imports live inside the functions, so `import runner` costs nothing.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import threading
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, TypeVar, Unpack, overload
 
 if TYPE_CHECKING:
+    import asyncio
+
     import pandas as pd
     import pyarrow as pa
 
@@ -194,6 +195,8 @@ async def arun(job: Job, **overrides: Unpack[Overrides]) -> Result:
     async with asyncio.timeout(3600):
         result = await runner.arun("jobs/classify_tickets.yaml", quiet=True)
     """
+    import asyncio
+
     from runner.stop import Leash
 
     leash = Leash()
@@ -207,6 +210,8 @@ async def arun(job: Job, **overrides: Unpack[Overrides]) -> Result:
 
 async def _drained(future: asyncio.Future[Result], leash: Leash) -> None:
     """Stop the run and see it end, however often that is cancelled."""
+    import asyncio
+
     import anyio
 
     leash.pull()

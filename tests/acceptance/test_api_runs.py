@@ -234,6 +234,19 @@ def test_rows_in_memory_are_a_run_that_goes_on(place: Place, frame: Any) -> None
     assert (shell.code, place.sent) == (0, 6)
 
 
+def test_a_frame_that_grew_sends_its_new_rows_and_a_changed_one_needs_consent(place: Place) -> None:
+    given: dict[str, Any] = {"environ": ENVIRON, "quiet": True}
+    assert runner.run(members(place), input=pd.DataFrame(ROWS[:4]), **given).rows == 4
+    grown = runner.run(members(place), input=pd.DataFrame(ROWS), **given)
+    assert (grown.rows, grown.ok, place.sent) == (6, True, 6)
+    changed = pd.DataFrame([{**ROWS[0], "text": "new"}, *ROWS[1:]])
+    with pytest.raises(ChangedError):
+        runner.run(members(place), input=changed, **given)
+    again = runner.run(members(place), input=changed, accept_changes=1, **given)
+    assert (again.ok, place.sent, place.endpoint.seen[-1].text) == (True, 7, "say new")
+    assert list(again.results()["text"]) == ["new", *(row["text"] for row in ROWS[1:])]
+
+
 def test_a_frame_stands_in_for_the_input_of_a_job_file(place: Place) -> None:
     place.job(input={"path": "rows.csv", "format": "csv"})
     frame = pd.DataFrame({"text": ["a", None, "c"], "when": pd.to_datetime(["2026-01-01"] * 3)}, index=[7, 8, 9])
