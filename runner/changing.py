@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -29,6 +29,7 @@ from runner.recovery import look, ranges_of, recover
 from runner.relayout import Old, lay_out
 from runner.reopen import reopen
 from runner.say import dollars
+from runner.spec import JobSpec
 from runner.store import RunDirectory, differences
 from runner.survey import Survey
 
@@ -57,11 +58,13 @@ def go_over(begun: Begun, known: Mapping[str, Any]) -> None:
     """Make the run one of the job and input as they are now. Raises ChangedError without the consent that it takes;
     nothing has been sent or changed then."""
     old = read_old(begun.directory, known)
-    made = make_plan(begun.prepared, old, keep=begun.options.keep_answers)
+    made = make_plan(begun.prepared, old, known, keep=begun.options.keep_answers)
     begun.say.line(f"the {_what_changed(begun, known)} changed: {made.words()}")
     _ask(begun, made.plan)
     _refuse_mixed_answers(begun, old, made.plan)
     members = run_members(begun, known["run"], known)
+    if begun.options.keep_answers and known["identity"] != members["identity"]:
+        members["kept_jobs"] = [*members["kept_jobs"], known["job"]]
     files.remove(begun.directory.root / "manifest.json")
     if made.plan.in_place and old.prepared.shape.part.equals(begun.prepared.shape.part):
         _reopen_in_place(begun, old, made.plan, members)
@@ -118,7 +121,7 @@ def preview(prepared: Prepared) -> str | None:
     ranges = ranges_of(survey, known)
     standing = look(directory, ranges, live=is_held(directory.lock))
     old = Old(directory, prepare(of_run(directory), survey), ranges, standing)
-    return make_plan(prepared, old, keep=False).words()
+    return make_plan(prepared, old, known, keep=False).words()
 
 
 def read_old(directory: RunDirectory, known: Mapping[str, Any]) -> Old:
@@ -128,21 +131,24 @@ def read_old(directory: RunDirectory, known: Mapping[str, Any]) -> Old:
     return Old(directory, prepare(of_run(directory), survey), ranges, recover(directory, ranges))
 
 
-def make_plan(prepared: Prepared, old: Old, *, keep: bool) -> Made:
+def make_plan(prepared: Prepared, old: Old, known: Mapping[str, Any], *, keep: bool) -> Made:
+    """keep: the ok answers of the job in `known` (run.json) are to stay, as those of its `kept_jobs` do anyway."""
     stored = _stored(old)
     same_job = identity(prepared.loaded) == identity(old.prepared.loaded)
     rendered = list(_rendered(prepared, old, stored if same_job else None))
-    under_old = None
-    if keep:
-        elder = prepare(of_run(old.directory), prepared.survey)
-        under_old = [made[0] for made in _rendered(elder, old, stored)]
-    made = plan(stored, [made[0] for made in rendered], under_old)
+    jobs = [*known.get("kept_jobs", ()), *([known["job"]] if keep else [])]
+    made = plan(stored, [made[0] for made in rendered], [_hashes_under(job, prepared, old) for job in jobs])
     sent = [rendered[j] for j, source in enumerate(made.sources) if source == NONE and rendered[j][0] is not None]
     costs = [cost for _, _, cost in sent]
-    known = [cost for cost in costs if cost is not None]
-    return Made(
-        made, sum(tokens for _, tokens, _ in sent), sum(known, Decimal(0)) if len(known) == len(costs) else None
-    )
+    priced = [cost for cost in costs if cost is not None]
+    total = sum(priced, Decimal(0)) if len(priced) == len(costs) else None
+    return Made(made, sum(tokens for _, tokens, _ in sent), total)
+
+
+def _hashes_under(job: Mapping[str, Any], prepared: Prepared, old: Old) -> list[str | None]:
+    """What the rows as they are now would have been asked by an earlier job."""
+    earlier = replace(prepared.loaded, job=JobSpec.model_validate(job))
+    return [made[0] for made in _rendered(prepare(earlier, prepared.survey), old, None)]
 
 
 def _rendered(
@@ -151,8 +157,10 @@ def _rendered(
     """(hash, tokens, dollars at most) of every row. stored: of the same job; its unchanged ranges need no rendering."""
     for number, part in enumerate(prepared.survey.ranges):
         before = old.ranges[number] if number < len(old.ranges) else None
-        if stored is not None and before and (before.rows, before.input_hash) == (part.rows, part.hash):
-            yield from ((row.request_hash, 0, Decimal(0)) for row in stored[part.first : part.first + part.rows])
+        rows = stored[part.first : part.first + part.rows] if stored is not None else ()
+        same = before and (before.rows, before.input_hash) == (part.rows, part.hash)
+        if rows and same and all(row.request_hash is not None for row in rows):
+            yield from ((row.request_hash, 0, Decimal(0)) for row in rows)
             continue
         for row in prepared.reader.rows(number, prepared.recipe.columns):
             made = prepared.recipe.request(row)

@@ -247,7 +247,7 @@ def _asked(job: Path, sets: tuple[str, ...], inputs: tuple[str, ...], limit: int
 
     extra = list(sets)
     if inputs:
-        paths = [str(Path(path).absolute()) for path in inputs]
+        paths = [path if path == "-" else str(Path(path).absolute()) for path in inputs]
         extra.append(f"input.path={orjson.dumps(paths).decode()}")
     if limit is not None:
         extra.append(f"input.limit={limit}")

@@ -109,6 +109,7 @@ def run_members(begun: Begun, run_id: str, known: Mapping[str, Any] | None) -> d
         "run": run_id,
         "epoch": before.get("epoch", 1),
         "changes": before.get("changes", []),
+        "kept_jobs": before.get("kept_jobs", []),
         "simulated": begun.simulated,
         "started_at": before.get("started_at") or iso_now(),
         "name": begun.job.name,

@@ -64,15 +64,15 @@ class Plan:
         return f"{said}{failed}; {self.to_send:,} to send"
 
 
-def plan(old: Sequence[Stored], new: Sequence[str | None], keep: Sequence[str | None] | None = None) -> Plan:
+def plan(old: Sequence[Stored], new: Sequence[str | None], keep: Sequence[Sequence[str | None]] = ()) -> Plan:
     """Match new rows, given by their request hashes (None: cannot be rendered), to stored answers.
 
-    keep: the hashes of the new rows under the old job. Given, every ok answer stays with its row, whatever the row's
-    request has become; only the rest is matched by the new hashes.
+    keep: the hashes of the new rows under each job whose ok answers are to stay with their rows, whatever the rows'
+    requests have become; only the rest is matched by the new hashes.
     """
     sources = [NONE] * len(new)
-    if keep is not None:
-        _match(old, keep, sources, only_ok=True)
+    for hashes in keep:
+        _match(old, hashes, sources, only_ok=True)
     _match(old, new, sources)
     used = {source for source in sources if source != NONE}
     unused = {i for i, row in enumerate(old) if row.request_hash is not None and i not in used}

@@ -121,15 +121,19 @@ class _Survey:
     def __init__(self, directory: RunDirectory, ranges: Sequence[Range]) -> None:
         self._directory = directory
         self._by_number = {part.number: part for part in ranges}
-        self._run = ranges[0].run if ranges else ""
+        known = directory.read_run() or {}
+        self._run = known.get("run") or (ranges[0].run if ranges else "")
         self._journals = {number: files.read_file(path) for number, path in directory.open_journals().items()}
-        changes = (directory.read_run() or {}).get("changes", ())
-        self._notes = notes.read(directory.root / "notes.jsonl", self._run, changes)
+        self._notes = notes.read(directory.root / "notes.jsonl", self._run, known.get("changes", ()))
 
     def standing(self, *, live: bool, mend: bool) -> Standing:
         standing = Standing(removed=self._removed())
         for number, path in self._directory.parts().items():
-            standing.sealed[number] = self._checked(path, number)
+            footer = self._checked(path, number)
+            if footer.rows:
+                standing.sealed[number] = footer
+            elif mend and self._by_number:  # the part of an empty input that has filled
+                files.remove(path)
         for number in sorted(self._journals.keys() | self._notes.keys()):
             self._look_into(standing, number, live=live, mend=mend)
         return standing
@@ -174,7 +178,7 @@ class _Survey:
         footer, part = read_footer(path), self._by_number.get(number)
         if footer.range != number:
             raise RunDirectoryError(f"{path} holds range {footer.range}", hint="give the file its own name back")
-        if part is None and footer.rows == 0:
+        if footer.rows == 0:
             return footer
         if part is None or footer.run != part.run:
             raise RunDirectoryError(f"{path} belongs to another run", hint="move it out of the results directory")

@@ -44,6 +44,7 @@ LAYERS = {
         "wiring",
         "ending",
         "opening",
+        "partial",
         "relayout",
         "changing",
         "drive",

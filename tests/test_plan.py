@@ -67,13 +67,13 @@ def test_a_row_that_cannot_be_rendered_takes_nobodys_answer() -> None:
 
 
 def test_kept_answers_stay_whatever_the_request_has_become_and_only_the_rest_is_asked() -> None:
-    made = plan(old("a", "B", "c"), ["x", "y", "z"], keep=["a", "b", "c"])
+    made = plan(old("a", "B", "c"), ["x", "y", "z"], keep=[["a", "b", "c"]])
     assert made.sources == (0, NONE, 2)
     assert (made.kept, made.changed) == (2, 1)
 
 
 def test_kept_answers_follow_their_rows_when_the_input_moved_too() -> None:
-    made = plan(old("a", "b"), ["new", "x", "y"], keep=["n", "a", "b"])
+    made = plan(old("a", "b"), ["new", "x", "y"], keep=[["n", "a", "b"]])
     assert made.sources == (NONE, 0, 1)
 
 

@@ -28,7 +28,7 @@ QUOTA = refused(429, "You exceeded your current quota.", "insufficient_quota")
 
 @dataclass
 class Teller:
-    """What the endpoint says: `bad` texts are refused, `long` ones cut off, all others answered; only `left` of them."""
+    """What the endpoint says: `bad` texts are refused, `long` ones cut off, all others answered."""
 
     bad: set[str] = field(default_factory=set)
     long: set[str] = field(default_factory=set)
@@ -123,25 +123,29 @@ def asked_of(row: dict[str, Any], teller: Teller) -> str | None:
 
 
 def complaints(desk: Desk) -> list[str]:
-    """What is wrong with the bill of a finished run."""
+    """What is wrong with the bill of a finished run. An exchange that was on the wire at a death has no number: for
+    each such one, an exchange that the endpoint saw may be missing, with its answer."""
     rows, teller = records(desk.root), desk.teller
     exchanges = [attempt for row in rows for attempt in row["attempts"]] + removed(desk.root)
-    numbers = Counter(int(each["request_id"]) for each in exchanges)
-    totals = json.loads((desk.root / "manifest.json").read_bytes())["totals"]
-    cost = ANSWER_USD * len(teller.answered)
-    kept = {int(row["attempts"][-1]["request_id"]): row["content"] for row in rows if row["status"] != "failed"}
-    kept |= {int(each["request_id"]): each["answer"] for each in exchanges if each["answer"] is not None}
-    wrong = {n for n in teller.answered if kept.get(n) != answer_of(n, teller.asked[n])}
+    named = [each for each in exchanges if each["request_id"] is not None]
+    numbers = Counter(int(each["request_id"]) for each in named)
+    nameless = len(exchanges) - len(named)
+    totals: dict[str, Any] = json.loads((desk.root / "manifest.json").read_bytes())["totals"]
+    gone = teller.asked.keys() - numbers.keys()
+    paid = [number for number in teller.answered if number not in gone]
+    cost = ANSWER_USD * len(paid)
+    said = {int(row["attempts"][-1]["request_id"]): row["content"] for row in rows if row["status"] != "failed"}
+    said |= {int(each["request_id"]): each["answer"] for each in named if each["answer"] is not None}
     keys = [(row["row_index"], each["epoch"], each["n"]) for row in rows for each in row["attempts"]]
-    found = {
-        "gone from the bill": sorted(teller.asked.keys() - numbers.keys()),
+    found: dict[str, list[Any]] = {
+        "gone from the bill": sorted(gone)[nameless:],
         "invented": sorted(numbers.keys() - teller.asked.keys()),
         "billed twice": [number for number, count in numbers.items() if count > 1],
         "one name for two exchanges": [key for key, count in Counter(keys).items() if count > 1],
-        "answers lost": sorted(wrong),
-        "exchanges": [] if totals["exchanges"] == len(teller.asked) else [totals["exchanges"], len(teller.asked)],
+        "answers lost": [number for number in paid if said.get(number) != answer_of(number, teller.asked[number])],
+        "exchanges": [] if totals["exchanges"] == len(exchanges) else [totals["exchanges"], len(exchanges)],
         "dollars": [] if Decimal(totals["cost_usd"]) == cost else [totals["cost_usd"], str(cost)],
-        "unknown": [totals["unknown_exchanges"]] if totals["unknown_exchanges"] else [],
+        "unknown": [] if totals["unknown_exchanges"] == nameless else [totals["unknown_exchanges"], nameless],
     }
     return [f"{name}: {value[:9]}" for name, value in found.items() if value]
 
