@@ -87,9 +87,7 @@ def _set_aside(directory: RunDirectory, say: Say) -> None:
         say.line(f"moved the old run aside to {aside}")
 
 
-def _examine(
-    loaded: Loaded, saved: Mapping[str, Any] | None, say: Say, leash: Leash, spooling: Spooling
-) -> Prepared:
+def _examine(loaded: Loaded, saved: Mapping[str, Any] | None, say: Say, leash: Leash, spooling: Spooling) -> Prepared:
     show, close = survey_bar(say)
 
     def progress(done: int, total: int) -> None:
