@@ -8,9 +8,7 @@ runner.open_run("runs/classify_tickets").cost().usd      # also while the run go
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from runner.api import Cost, Result, Run, arun, open_run, run
@@ -29,14 +27,3 @@ def read_results(run: str | Path) -> pd.DataFrame:
     not the directory of a run. See Run.results for some columns, `parsed` flattened, Arrow.
     """
     return open_run(run).results()
-
-
-class _Package(ModuleType):
-    """Importing a submodule puts it into the package under its name; `run` here stays the function."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name not in __all__ or not isinstance(value, ModuleType):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -284,7 +284,7 @@ def _pass_on(number: int) -> NoReturn:
 
 def _carried_out(job: Job, overrides: Overrides, leash: Leash) -> Result:
     from runner.asking import asked_for
-    from runner.run import run as run_job
+    from runner.running import run as run_job
     from runner.say import Say
     from runner.summary import lines
 

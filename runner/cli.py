@@ -170,7 +170,7 @@ def _carry_out(asked: Asked, options: RunOptions, given: dict[str, Any]) -> None
     import json
 
     from runner.ending import refusal
-    from runner.run import run as run_job
+    from runner.running import run as run_job
 
     for name, sentence in NOT_BUILT.items():
         if given.get(name):

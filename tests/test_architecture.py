@@ -49,7 +49,7 @@ LAYERS = {
         "changing",
         "drive",
         "simulator",
-        "run",
+        "running",
     ],
     "faces": [
         "reading",

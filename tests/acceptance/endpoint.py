@@ -154,7 +154,7 @@ _NURSERY = """
 import gc, json, os, signal, socket, sys
 import genai_prices, pandas, pyarrow.csv, pyarrow.json, pyarrow.parquet, tqdm, uvloop
 import anyio._backends._asyncio
-import runner.checking, runner.cli, runner.reading, runner.run, runner.standing, runner.summary
+import runner.checking, runner.cli, runner.reading, runner.running, runner.standing, runner.summary
 server = socket.socket(fileno=int(sys.argv[1]))
 gc.collect()
 gc.freeze()  # nothing of the imports is looked at again at each start

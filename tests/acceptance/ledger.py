@@ -19,7 +19,7 @@ from endpoint import KEY, Endpoint, Place, Said, Seen, ok, refused, snapshot
 from runner.ending import Ending
 from runner.opening import RunOptions
 from runner.prepare import Asked
-from runner.run import run
+from runner.running import run
 from runner.say import Say
 
 ANSWER_USD = Decimal("0.00028")  #: 100 prompt and 10 completion tokens at 2 and 8 dollars per million

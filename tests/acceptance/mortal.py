@@ -26,7 +26,7 @@ from typing import Any
 
 import pandas as pd  # pyarrow imports it when it first seals
 
-import runner.run
+import runner.running
 from runner import cli, files
 
 #: What the first request and the first part import; a third of a life's time.
@@ -101,7 +101,7 @@ def live(order: dict[str, Any], steps: int) -> None:
 
 
 def main() -> None:
-    assert pd and runner.run  # imported for the forks
+    assert pd and runner.running  # imported for the forks
     for name in _LATE:
         with suppress(ImportError):
             import_module(name)

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from runner.ending import Ending
 from runner.prepare import Asked
-from runner.run import RunOptions
-from runner.run import run as run_job
+from runner.running import RunOptions
+from runner.running import run as run_job
 from runner.say import Say
 from runner.standing import status_of
 

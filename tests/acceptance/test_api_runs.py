@@ -98,7 +98,7 @@ def test_rows_that_failed_do_not_raise(place: Place) -> None:
 
 
 def test_the_function_stays_a_function_whatever_is_imported(place: Place) -> None:
-    import runner.run as _  # noqa: F401
+    import runner.running as _  # noqa: F401
 
     place.job()
     assert runner.run("job.yaml", environ=ENVIRON, quiet=True, limit=1).rows == 1
