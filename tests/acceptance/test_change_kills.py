@@ -232,11 +232,15 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
 def test_death_or_a_full_disk_at_any_file_call_of_a_change_loses_nothing(
     case: Case, fate: Callable[[], object], record_property: Any
 ) -> None:
-    """At each call of the change itself; behind it, at a few: sending and sealing have tests of their own."""
+    """Death at each call of the change itself; behind it, at a few: sending and sealing have tests of their own."""
     code, calls, change = case.live(None, die)
     assert code == 0
     behind = range(change + 1, calls + 1, 5) if fate is die else range(0)
-    steps, wrong, codes = [*range(1, change + 1), *behind], dict[int, list[str]](), Counter[int]()
+    steps, wrong, codes = (
+        [*range(1, change + 1, 1 if fate is die else 3), *behind],
+        dict[int, list[str]](),
+        Counter[int](),
+    )
     for at in steps:
         case.again()
         codes[case.live(at, fate)[0]] += 1
@@ -373,7 +377,7 @@ class Killer:
         self.seen = held
 
 
-@pytest.mark.parametrize("large", [1500])
+@pytest.mark.parametrize("large", [800])
 def test_kill_9_inside_a_re_layout_loses_nothing(tmp_path: Path, large: int, record_property: Any) -> None:
     with Endpoint() as endpoint:
         at = desk(tmp_path, endpoint, limits={"concurrency": 32}, output={"rows_per_part": 32})

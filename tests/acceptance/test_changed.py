@@ -71,14 +71,11 @@ def test_a_stopped_run_says_where_it_goes_on(place: Place) -> None:
         ({"request": {"messages": [{"role": "user", "content": "tell {{ text }}"}]}}, "request.messages"),
         ({"request": {"model": "m-2"}}, "request.model"),
         ({"request": {"temperature": 0.5}}, "request"),
-        ({"vars": {"tone": "dry"}}, "vars"),
-        ({"output": {"columns": ["id"]}}, "output.columns"),
-        ({"output": {"prefix": "my_"}}, "output.prefix"),
         ({"endpoint": {"base_url": "http://127.0.0.1:1/v1"}}, "base_url"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_job_that_would_answer_otherwise_is_refused_once_rows_are_final(
+def test_a_job_that_would_answer_otherwise_takes_consent_once_rows_are_final(
     place: Place, changes: dict[str, Any], named: str
 ) -> None:
     before = stopped_halfway(place)
@@ -86,15 +83,67 @@ def test_a_job_that_would_answer_otherwise_is_refused_once_rows_are_final(
     files = snapshot(place.run_root)
     done = place.run()
     assert (done.code, place.sent) == (2, before)
-    assert len(done.errors) == 1
-    assert named in done.errors[0].partition("changed since: ")[2]
-    assert "-o DIR" in done.hint
-    assert "--fresh" in done.hint
+    assert done.err.startswith(f"the {named}")
+    assert "changed: 3 changed, 3 new; 6 to send (about " in done.err
+    assert done.errors == ["3 answered rows would be asked again"]
+    assert all(words in done.hint for words in ("nothing was sent", "--accept-changes", "--keep-answers", "-o DIR"))
     after = snapshot(place.run_root)
-    assert {name: after[name] for name in files if name != "lock"} == {n: d for n, d in files.items() if n != "lock"}
+    assert {n: d for n, d in after.items() if n not in TALK} == {n: d for n, d in files.items() if n not in TALK}
 
     place.job()
     assert place.run().code == 0  # the job as it was goes on
+    assert place.sent == before + 3
+
+
+TALK = ("lock", "run.log")
+
+
+def test_a_changed_job_asks_again_what_it_may(place: Place) -> None:
+    before = stopped_halfway(place)
+    place.job(request={"messages": [{"role": "user", "content": "tell {{ text }}"}]})
+    assert place.run("--accept-changes", "2").code == 2
+    assert place.run("--accept-changes", "many").code == 2
+    assert place.sent == before
+    assert place.run("--accept-changes", "3").code == 0
+    assert sorted(seen.text for seen in place.endpoint.seen[before:]) == [f"tell row {n}" for n in range(6)]
+    assert [[each["answer"] for each in row["attempts"]][:1] for row in place.records()[:3]] == [["fine"]] * 3
+
+
+def test_a_changed_job_may_ask_the_rest_alone(place: Place) -> None:
+    before = stopped_halfway(place)
+    place.job(request={"messages": [{"role": "user", "content": "tell {{ text }}"}]})
+    assert place.run("--keep-answers").code == 0
+    assert sorted(seen.text for seen in place.endpoint.seen[before:]) == [f"tell row {n}" for n in (3, 4, 5)]
+    assert len(place.records()) == 6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"vars": {"tone": "dry"}}, {"output": {"columns": ["id"]}}, {"output": {"prefix": "my_"}}],
+    ids=["vars", "columns", "prefix"],
+)
+def test_a_job_that_asks_the_same_goes_on_with_its_answers(place: Place, changes: dict[str, Any]) -> None:
+    before = stopped_halfway(place)
+    place.job(**changes)
+    done = place.run()
+    assert done.code == 0, done.err
+    assert place.sent == before + 3
+    names = place.results().column_names
+    assert ("text" in names) == ("columns" not in changes.get("output", {}))
+    assert ("my_content" in names) == ("prefix" in changes.get("output", {}))
+
+
+def test_a_job_that_answers_in_other_columns_has_no_room_beside_kept_answers(place: Place) -> None:
+    before = stopped_halfway(place)
+    place.job(output={"keep_raw": True})
+    files = snapshot(place.run_root)
+    for words in ((), ("--accept-changes",), ("--keep-answers",)):
+        done = place.run(*words)
+        assert (done.code, place.sent) == (2, before)
+        assert "(raw)" in done.errors[0]
+        assert "-o DIR" in done.hint
+    after = snapshot(place.run_root)
+    assert {n: d for n, d in after.items() if n not in TALK} == {n: d for n, d in files.items() if n not in TALK}
 
 
 def test_a_changed_job_has_room_in_a_directory_of_its_own(place: Place) -> None:
@@ -152,25 +201,39 @@ def swapped(lines: list[str]) -> None:
     lines[0], lines[1] = lines[1], lines[0]
 
 
-@pytest.mark.parametrize("change", [edited, inserted, appended, shortened, swapped], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("finished", [True, False], ids=["finished", "stopped"])
-def test_other_rows_are_refused_and_the_old_ones_go_on(place: Place, change: Any, finished: bool) -> None:
-    if finished:
+@pytest.mark.parametrize(
+    ("change", "stopped", "finished"),
+    [  # consent?, and how many requests are left, for a stopped and for a finished run
+        (edited, (False, 3), (True, 1)),
+        (inserted, (False, 4), (False, 1)),
+        (appended, (False, 4), (False, 1)),
+        (shortened, (False, 2), (True, 0)),
+        (swapped, (False, 3), (False, 0)),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+@pytest.mark.parametrize("state", ["stopped", "finished"])
+def test_other_rows_are_sent_where_they_are_new(
+    place: Place, change: Any, stopped: tuple[bool, int], finished: tuple[bool, int], state: str
+) -> None:
+    if state == "finished":
         assert place.run().code == 0
     else:
         stopped_halfway(place)
     path, before = place.root / "rows.jsonl", place.sent
-    old = path.read_bytes()
-    lines = old.decode().splitlines(keepends=True)
+    consent, left = finished if state == "finished" else stopped
+    lines = path.read_text().splitlines(keepends=True)
     change(lines)
     path.write_text("".join(lines))
     done = place.run()
-    assert (done.code, place.sent) == (2, before)
-    assert len(done.errors) == 1
-    assert str(place.run_root) in done.errors[0]
-    assert "--fresh" in done.hint
-    path.write_bytes(old)
-    assert place.run().code == 0
+    if consent:
+        assert (done.code, place.sent) == (2, before)
+        assert len(done.errors) == 1
+        assert "--accept-changes" in done.hint
+        done = place.run("--accept-changes")
+    assert done.code == 0, done.err
+    assert place.sent == before + left
+    assert [row["text"] for row in place.records()] == [json.loads(line)["text"] for line in lines]
 
 
 def test_touched_files_are_the_same_input(place: Place) -> None:
@@ -180,14 +243,15 @@ def test_touched_files_are_the_same_input(place: Place) -> None:
     assert place.sent == before + 3
 
 
-def test_a_new_file_of_a_glob_is_another_input(place: Place) -> None:
+@pytest.mark.parametrize("name", ["rows-2.jsonl", "rows-0.jsonl"])
+def test_a_new_file_of_a_glob_needs_no_consent(place: Place, name: str) -> None:
     place.job(input={"path": "rows*.jsonl"})
     assert place.run().code == 0
-    place.rows(2, "rows-2.jsonl")
+    lines = (json.dumps({"id": 50 + n, "text": f"row {50 + n}"}) + "\n" for n in range(2))
+    (place.root / name).write_text("".join(lines))
     done = place.run()
-    assert (done.code, place.sent) == (2, 6)
-    assert "had 6 rows" in done.errors[0]
-    assert "has 8 now" in done.errors[0]
+    assert (done.code, place.sent) == (0, 8), done.err
+    assert sorted(row["text"] for row in place.records()) == sorted([f"row {n}" for n in (0, 1, 2, 3, 4, 5, 50, 51)])
 
 
 def test_renamed_csv_columns_are_another_input(place: Place) -> None:
