@@ -63,8 +63,7 @@ def go_over(begun: Begun, known: Mapping[str, Any]) -> None:
     _ask(begun, made.plan)
     _refuse_mixed_answers(begun, old, made.plan)
     members = run_members(begun, known["run"], known)
-    if begun.options.keep_answers and known["identity"] != members["identity"]:
-        members["kept_jobs"] = [*members["kept_jobs"], known["job"]]
+    members["kept_jobs"] = _kept_jobs(known, members["identity"], keep=begun.options.keep_answers)
     files.remove(begun.directory.root / "manifest.json")
     if made.plan.in_place and old.prepared.shape.part.equals(begun.prepared.shape.part):
         _reopen_in_place(begun, old, made.plan, members)
@@ -136,13 +135,22 @@ def make_plan(prepared: Prepared, old: Old, known: Mapping[str, Any], *, keep: b
     stored = _stored(old)
     same_job = identity(prepared.loaded) == identity(old.prepared.loaded)
     rendered = list(_rendered(prepared, old, stored if same_job else None))
-    jobs = [*known.get("kept_jobs", ()), *([known["job"]] if keep else [])]
+    jobs = _kept_jobs(known, identity(prepared.loaded), keep=keep)
     made = plan(stored, [made[0] for made in rendered], [_hashes_under(job, prepared, old) for job in jobs])
     sent = [rendered[j] for j, source in enumerate(made.sources) if source == NONE and rendered[j][0] is not None]
     costs = [cost for _, _, cost in sent]
     priced = [cost for cost in costs if cost is not None]
     total = sum(priced, Decimal(0)) if len(priced) == len(costs) else None
     return Made(made, sum(tokens for _, tokens, _ in sent), total)
+
+
+def _kept_jobs(known: Mapping[str, Any], now: Mapping[str, Any], *, keep: bool) -> list[Mapping[str, Any]]:
+    """The earlier jobs whose ok answers stay. A job that asks otherwise, agreed to without --keep-answers, ends that:
+    nobody could ever be rid of them."""
+    then = known["identity"]
+    if all(then[name] == now[name] for name in ("request", "vars", "base_url")):
+        return list(known.get("kept_jobs", ()))
+    return [*known.get("kept_jobs", ()), known["job"]] if keep else []
 
 
 def _hashes_under(job: Mapping[str, Any], prepared: Prepared, old: Old) -> list[str | None]:

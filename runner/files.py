@@ -21,6 +21,7 @@ _HINTS = {
     errno.EIO: "the disk reports an error: check it (dmesg), then run the same command again",
     errno.ENOENT: "something removed the directory while the run was going on",
 }
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 _GENERAL_HINT = "nothing acknowledged is lost; mend the cause, then run the same command again"
 
 
@@ -102,6 +103,17 @@ def rename(source: Path, target: Path) -> None:
         source.replace(target)
     except OSError as error:
         raise storage_error("cannot put into place", target, error) from error
+
+
+def link(source: Path, target: Path) -> bool:
+    """Give a file a second name; False where the file system has no such thing (exFAT, many network shares)."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            return False
+        raise storage_error("cannot make the link", target, error) from error
+    return True
 
 
 def remove(path: Path) -> None:

@@ -129,7 +129,7 @@ def load(asked: Asked) -> Loaded:
     if asked.members is not None:
         return Loaded(parse(asked.members, path.name, read_file=read_file, overrides=asked.sets), asked)
     if (path / "run.json").is_file():
-        return of_run(RunDirectory(path))
+        return of_run(RunDirectory(path), asked.sets)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -139,16 +139,23 @@ def load(asked: Asked) -> Loaded:
     return Loaded(parse(text, str(path), read_file=read_file, overrides=asked.sets), asked)
 
 
-def of_run(directory: RunDirectory) -> Loaded:
-    """The job of a run as run.json keeps it: neither job file nor prompt files are needed."""
+def of_run(directory: RunDirectory, sets: tuple[str, ...] = ()) -> Loaded:
+    """The job of a run as run.json keeps it, with overrides: neither job file nor prompt files are needed."""
     known = directory.read_run()
     if known is None:
         raise RunDirectoryError(
             f"{directory.root} is not the directory of a run: it has no run.json",
             hint="give the path that `runner run` named",
         )
-    asked = Asked(Path(known["job_file"]), output=directory.root, simulate=known["simulated"])
-    return Loaded(JobSpec.model_validate(known["job"]), asked)
+    asked = Asked(Path(known["job_file"]), sets, output=directory.root, simulate=known["simulated"])
+    if not sets:
+        return Loaded(JobSpec.model_validate(known["job"]), asked)
+    return Loaded(parse(known["job"], "run.json", read_file=_no_file, overrides=sets), asked)
+
+
+def _no_file(name: str) -> str:
+    """run.json holds what the job's files said; a file that an override names is not beside it."""
+    raise OSError(f"{name} cannot be read: the job of a run directory names no files")
 
 
 def take_survey(

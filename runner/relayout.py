@@ -8,7 +8,6 @@ goes to removed.jsonl.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -136,8 +135,7 @@ class _Builder:
         if not (same and untouched and old.prepared.shape.part.equals(self._prepared.shape.part)):
             return False
         source = old.directory.part(part.number)
-        os.link(source, _next(old.directory.results) / source.name)
-        return True
+        return files.link(source, _next(old.directory.results) / source.name)
 
     def _table(self, rows: Sequence[int]) -> Any:
         """The answers of new rows, under their new ordinals."""
@@ -201,9 +199,9 @@ def swap(directory: RunDirectory) -> None:
     for place in (directory.results, directory.journals):
         if _next(place).exists():
             aside = place.with_name(f"{place.name}.old")
-            if place.exists():
+            if place.exists() and not aside.exists():  # else it is aside already, and a start made an empty one anew
                 files.rename(place, aside)
-            files.rename(_next(place), place)
+            files.rename(_next(place), place)  # may take the place of an empty directory
     removed = directory.root / "removed.jsonl"
     if _next(removed).exists():
         files.rename(_next(removed), removed)

@@ -373,7 +373,6 @@ def test_answers_that_were_kept_once_can_be_kept_again(at: Desk) -> None:
     assert at.sent == 21
 
 
-@pytest.mark.xfail(strict=True, reason="the jobs of kept answers are kept whatever is agreed to later")
 def test_answers_that_were_kept_once_are_asked_again_when_that_is_agreed_to(at: Desk) -> None:
     """Otherwise nobody could ever be rid of them: every change would go on beside answers of the first prompt."""
     at.teller.bad = set()

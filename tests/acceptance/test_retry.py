@@ -180,7 +180,6 @@ def test_a_run_directory_can_be_repaired_without_its_job_file(at: Desk) -> None:
     assert complaints(at) == []
 
 
-@pytest.mark.xfail(strict=True, reason="of_run forgets what the command line sets")
 def test_the_settings_of_a_retry_hold_for_a_run_directory_too(at: Desk) -> None:
     """Dear answers: the price that is said now is the price of what is sent now."""
     mend(at)
