@@ -135,7 +135,7 @@ def record(settled: Settled, spec: ResultSpec) -> dict[str, Any]:
     _put_usage(line, answer.usage)
     _put_money(line, settled, answered=failure is None or failure.kind is Kind.OUTPUT)
     line["latency_s"] = settled.attempts[-1].seconds if settled.attempts else None
-    line["first_token_s"] = None  # answers come back whole
+    line["first_token_s"] = answer.first_token_s
     line["started_at"] = settled.started_at
     line["finished_at"] = settled.finished_at
     line["error_kind"] = failure.kind.value if failure else None

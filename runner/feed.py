@@ -6,9 +6,8 @@ already are skipped; rows that cannot be rendered are final at once and are neve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from decimal import Decimal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Protocol
 
@@ -19,7 +18,8 @@ from anyio.streams.memory import MemoryObjectSendStream
 from runner.keep import Keeper
 from runner.parts import Range
 from runner.ports import Event, iso_now
-from runner.records import Failure, Kind, Request, Row, Settled
+from runner.recipe import Recipe
+from runner.records import Request, Row, Settled
 from runner.recovery import OpenRange
 from runner.stop import Stop
 
@@ -35,28 +35,6 @@ class Rows(Protocol):
     def verify(self, range_no: int) -> None: ...
 
     def rows(self, range_no: int, columns: Any = None) -> Iterator[Row]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a row becomes a request."""
-
-    model: str
-    columns: frozenset[str] | None  #: None: all
-    render: Callable[[Mapping[str, Any]], dict[str, Any] | Failure]
-    encode: Callable[[int, Mapping[str, Any]], Request | Failure]
-    bound: Callable[[Request, Mapping[str, Any]], Decimal | None]
-
-    def request(self, row: Row) -> Request | Failure:
-        if row.data is None:
-            return Failure(Kind.INPUT, row.error or "the input line cannot be read")
-        body = self.render(row.data)
-        if isinstance(body, Failure):
-            return body
-        request = self.encode(row.index, body)
-        if isinstance(request, Failure):
-            return request
-        return replace(request, reserved_usd=self.bound(request, body))
 
 
 class Window:

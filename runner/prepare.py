@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,15 @@ import pyarrow as pa
 
 from runner.columns import ResultSpec, conflicts, part_schema, result_schema
 from runner.errors import JobError, RunDirectoryError
-from runner.feed import Recipe
 from runner.outputs import Output, compile_output
 from runner.parts import Shape
-from runner.pricing import Price, price_of, upper_bound
-from runner.records import Request
+from runner.pricing import Price, price_of
+from runner.recipe import Recipe, recipe_of
 from runner.sources import DIRECTORY, Reader, Spooling, copies_stand, expand
 from runner.spec import JobSpec, parse
 from runner.store import RunDirectory
 from runner.survey import Survey, SurveyOptions, stale, survey
 from runner.template import Prompt, compile_prompt
-from runner.wire.encode import encode, output_cap
 
 #: What a simulated run hashes in place of an address: the simulator's port differs every time.
 SIMULATOR_URL = "http://simulator/v1"
@@ -198,7 +195,8 @@ def prepare(loaded: Loaded, taken: Survey) -> Prepared:
     shape = Shape(results, part_schema(inputs, results, job.output.prefix))
     prices = Prices(job)
     reader = Reader(taken, loaded.run_root / DIRECTORY)
-    return Prepared(loaded, taken, reader, prompt, output, spec, shape, _recipe(loaded, prompt, prices), prices)
+    recipe = recipe_of(job.request.model, prompt, loaded.base_url, prices.of)
+    return Prepared(loaded, taken, reader, prompt, output, spec, shape, recipe, prices)
 
 
 def _response_format(job: JobSpec, prompt: Prompt) -> Mapping[str, Any] | None:
@@ -233,21 +231,6 @@ def result_spec(job: JobSpec, output: Output | None, endpoint: str) -> ResultSpe
         logprobs=params.get("logprobs", False) is not False,
         raw=job.output.keep_raw,
         endpoint=endpoint,
-    )
-
-
-def _recipe(loaded: Loaded, prompt: Prompt, prices: Prices) -> Recipe:
-    base_url = loaded.base_url
-
-    def bound(request: Request, body: Mapping[str, Any]) -> Decimal | None:
-        return upper_bound(len(request.body), output_cap(body), request.choices, prices.of(request.model))
-
-    return Recipe(
-        model=loaded.job.request.model,
-        columns=None if prompt.whole_row else prompt.columns,
-        render=prompt.render,
-        encode=lambda index, body: encode(index, body, base_url),
-        bound=bound,
     )
 
 

@@ -114,12 +114,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Status, headers (names in lower case) and decoded body of one exchange that came back whole."""
+    """Status, headers (names in lower case) and decoded body of one exchange.
+
+    `cut`: what ended the body of an event stream before its end; every other body came back whole.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     seconds: float
+    arrivals: tuple[tuple[int, float], ...] = ()  #: of an event stream: (bytes so far, seconds since it was sent)
+    cut: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,7 @@ class Completion:
     system_fingerprint: str | None = None
     service_tier: str | None = None
     request_id: str | None = None
+    first_token_s: float | None = None  #: of a streamed answer: seconds from sending to its first text or tool call
     parsed: Any = None  #: fitted to the Arrow type of the `parsed` column (outputs.fit)
     raw: str | None = None  #: the body, when output.keep_raw asks for it
 

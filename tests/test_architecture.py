@@ -15,7 +15,7 @@ import runner
 ROOT = Path(runner.__file__).parent
 LAYERS = {
     "words": ["errors", "records"],
-    "rules": ["spec", "template", "wire", "outputs", "columns", "retry", "halts", "pace", "pricing", "plan"],
+    "rules": ["spec", "template", "wire", "outputs", "columns", "retry", "halts", "pace", "pricing", "recipe", "plan"],
     "edges": [
         "sources",
         "survey",

@@ -11,10 +11,11 @@ import pytest
 from runner import feed
 from runner.columns import ResultSpec
 from runner.errors import ChangedError
-from runner.feed import Feeder, Recipe, Window
+from runner.feed import Feeder, Window
 from runner.keep import Keeper
 from runner.parts import Range
 from runner.ports import Event
+from runner.recipe import Recipe
 from runner.records import Attempt, Failure, Kind, Request, Row, Settled
 from runner.recovery import OpenRange, Standing
 from runner.stop import Stop

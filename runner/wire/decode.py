@@ -37,8 +37,7 @@ def decode(reply: Reply, *, choices: int, now: float, keep_raw: bool = False) ->
         string(body.get("system_fingerprint")),
         string(body.get("service_tier")),
         request_id(reply),
-        None,
-        reply.body.decode("utf-8", "replace") if keep_raw else None,
+        raw=reply.body.decode("utf-8", "replace") if keep_raw else None,
     )
 
 
