@@ -294,6 +294,7 @@ completions = st.builds(
     texts,
     texts,
     texts,
+    seconds,
     labels,
     texts,
 )
