@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from decimal import Decimal
 from functools import partial
 
 import anyio
@@ -20,10 +18,11 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random
 
 from runner.admission import Admission
 from runner.errors import RunnerError
+from runner.exchange import Exchange, Work
 from runner.halts import Pause, Watch
 from runner.pace import Bucket, Lane, Limit, Slots, wait_of
 from runner.ports import Ended, Event, Settings, Wiring, iso_now
-from runner.records import Attempt, Billed, Completion, Failure, Kind, Outcome, Request, Settled
+from runner.records import Completion, Failure, Kind, Request, Settled
 from runner.retry import Again, counts, next_step
 from runner.stop import Stop
 
@@ -32,34 +31,6 @@ WORKERS_PER_SLOT = 4
 WORKERS_FOR_MODELS = 4096
 #: The endpoint is well and turns this row down.
 REFUSALS = (Kind.REQUEST, Kind.POLICY)
-
-
-@dataclass(slots=True)
-class _Work:
-    """One row on its way."""
-
-    request: Request
-    lane: Lane
-    watch: Watch
-    ready_at: float
-    first_n: int
-    attempts: list[Attempt] = field(default_factory=list)
-    counted: int = 0
-    spent_s: float = 0.0
-
-    @property
-    def n(self) -> int:
-        """The number of the next exchange."""
-        return self.first_n + len(self.attempts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Exchange:
-    """One request that went out and what came of it."""
-
-    outcome: Outcome
-    attempt: Attempt
-    sent_at: float
 
 
 class LocalEngine:
@@ -159,10 +130,9 @@ class LocalEngine:
             turn = await self._back_off(turn, work, events, stop)
         return turn if isinstance(turn, Settled) else None
 
-    def _begin(self, request: Request) -> _Work:
+    def _begin(self, request: Request) -> Work:
         lane, watch = self.lanes.get(request.model) or self._new_lane(request.model)
-        before = [attempt.n for attempt in request.prior if attempt.epoch == request.epoch]
-        return _Work(request, lane, watch, self.wiring.clock(), max(before, default=0) + 1)
+        return Work(request, lane, watch, self.wiring.clock())
 
     def _new_lane(self, model: str) -> tuple[Lane, Watch]:
         settings = self.settings
@@ -172,7 +142,7 @@ class LocalEngine:
         return self.lanes[model]
 
     async def _back_off(
-        self, first: Again, work: _Work, events: MemoryObjectSendStream[Event], stop: Stop
+        self, first: Again, work: Work, events: MemoryObjectSendStream[Event], stop: Stop
     ) -> Settled | Again | None:
         """The row's later attempts. tenacity decides how long each waits: exponential, full jitter, capped.
 
@@ -198,7 +168,7 @@ class LocalEngine:
         )
         return await retrying(turn)
 
-    async def _turn(self, work: _Work, events: MemoryObjectSendStream[Event], stop: Stop) -> Settled | Again | None:
+    async def _turn(self, work: Work, events: MemoryObjectSendStream[Event], stop: Stop) -> Settled | Again | None:
         """Exchanges until the row is final, must back off by itself (Again), or the job stops (None)."""
         while True:
             exchange = await self._exchange(work)
@@ -219,7 +189,7 @@ class LocalEngine:
             if verdict.backs_off:
                 return verdict
 
-    async def _exchange(self, work: _Work) -> _Exchange | None:
+    async def _exchange(self, work: Work) -> Exchange | None:
         """Wait for a slot, send, and judge what comes back. None: the room is closed."""
         assert self._admission
         lane, tokens = work.lane, work.request.tokens
@@ -236,39 +206,9 @@ class LocalEngine:
         except BaseException:
             self._admission.leave(work.lane, settled=False)
             raise
-        seconds = self.wiring.clock() - sent_at
-        work.spent_s += seconds
-        attempt = self._attempt(work, outcome, (at, seconds, sent_at - work.ready_at))
-        return _Exchange(outcome, attempt, sent_at)
+        return work.ended(outcome, (at, sent_at, self.wiring.clock() - sent_at), self.wiring)
 
-    def _attempt(self, work: _Work, outcome: Outcome, times: tuple[str, float, float]) -> Attempt:
-        at, seconds, waited_s = times
-        failed = outcome if isinstance(outcome, Failure) else None
-        answer = outcome if isinstance(outcome, Completion) else outcome.answer
-        return Attempt(
-            epoch=work.request.epoch,
-            n=work.n,
-            started_at=at,
-            seconds=round(seconds, 6),
-            waited_s=round(waited_s, 6),
-            http_status=failed.status if failed else 200,
-            error_kind=failed.kind if failed else None,
-            error=failed.message if failed else None,
-            request_id=outcome.request_id,
-            request_hash=work.request.hash,
-            model_returned=answer.model if answer else None,
-            finish_reason=answer.choices[0].finish_reason if answer else None,
-            usage=outcome.usage,
-            cost_usd=self._cost(work.request.model, outcome),
-        )
-
-    def _cost(self, model: str, outcome: Outcome) -> Decimal | None:
-        """Free when it surely was, unknown when it may have been billed, else by its usage."""
-        if isinstance(outcome, Failure) and outcome.billed is not Billed.YES:
-            return Decimal(0) if outcome.billed is Billed.NO else None
-        return self.wiring.cost(model, outcome.usage)
-
-    def _verdict(self, work: _Work, exchange: _Exchange) -> Settled | Again | RunnerError:
+    def _verdict(self, work: Work, exchange: Exchange) -> Settled | Again | RunnerError:
         work.attempts.append(exchange.attempt)
         outcome = exchange.outcome
         if isinstance(outcome, Completion) or outcome.kind is Kind.OUTPUT:
@@ -277,20 +217,20 @@ class LocalEngine:
             work.watch.alive()
             work.lane.gate.success(exchange.sent_at)
         if isinstance(outcome, Completion):
-            return self._settled(work, exchange)
+            return work.settled(exchange, self.wiring.price_source(work.request.model))
         halted = self._halted(work, outcome, exchange.sent_at)
         if halted:
             return halted
         work.counted += counts(outcome)
         again = next_step(outcome, work.counted, work.spent_s, self.settings.policy)
-        return again or self._settled(work, exchange)
+        return again or work.settled(exchange, self.wiring.price_source(work.request.model))
 
-    def _note_answer(self, work: _Work, exchange: _Exchange) -> None:
+    def _note_answer(self, work: Work, exchange: Exchange) -> None:
         work.watch.success(self.wiring.clock())
         used = exchange.outcome.usage.total_tokens
         work.lane.succeeded(exchange.sent_at, 0 if used is None else used - work.request.tokens)
 
-    def _halted(self, work: _Work, failure: Failure, sent_at: float) -> RunnerError | None:
+    def _halted(self, work: Work, failure: Failure, sent_at: float) -> RunnerError | None:
         """Ask what the failure says about the whole job; close the gate when it says wait."""
         now = self.wiring.clock()
         if failure.kind is Kind.AUTH and self.wiring.rekey():
@@ -303,18 +243,6 @@ class LocalEngine:
         wait_s = wait_of(judged.wait_s, work.lane.gate.closings, self.settings.max_backoff_s, self.wiring.luck())
         work.lane.failed(failure, now, sent_at, wait_s)
         return None
-
-    def _settled(self, work: _Work, exchange: _Exchange) -> Settled:
-        first = work.attempts[0].started_at
-        return Settled(
-            request=work.request,
-            outcome=exchange.outcome,
-            attempts=(*work.request.prior, *work.attempts),
-            price_source=self.wiring.price_source(work.request.model),
-            started_at=first,
-            finished_at=iso_now(),
-            cost_usd=exchange.attempt.cost_usd,
-        )
 
 
 async def _next(requests: MemoryObjectReceiveStream[Request]) -> Request | None:

@@ -35,6 +35,7 @@ LAYERS = {
         "stop",
         "ports",
         "admission",
+        "exchange",
         "engine",
         "keep",
         "feed",
