@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner import looking
+from runner import accounting, looking
 from runner.errors import RunnerError, UsageError
 from runner.looking import option, words_of
 from runner.say import Say, plain
@@ -200,7 +200,7 @@ def _end(ending: Ending, say: Say, *, as_json: bool) -> None:
     sys.exit(ending.exit_code)
 
 
-for command in (looking.status, looking.show, looking.export):
+for command in (looking.status, looking.show, looking.export, accounting.cost):
     commands.add_command(command)
 
 

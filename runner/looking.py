@@ -38,7 +38,7 @@ def status(target: Path | None, as_json: bool) -> None:
 
     from runner.standing import runs_under, status_of
 
-    root = _run_root(target or _usual_place())
+    root = run_root(target or _usual_place())
     found = runs_under(root)
     if not found:
         raise UsageError(f"there is no run in {root}", hint="give a job file, a run directory, or a directory of runs")
@@ -65,7 +65,7 @@ def show(target: Path, row: str, simulate: bool, ordinal: bool, as_json: bool) -
     from runner import showing
     from runner.reading import open_directory
 
-    told = showing.story(open_directory(_run_root(target, simulate)), row, by_ordinal=ordinal)
+    told = showing.story(open_directory(run_root(target, simulate)), row, by_ordinal=ordinal)
     for line in [showing.as_json(told)] if as_json else showing.lines(told):
         click.echo(plain(line))
 
@@ -89,7 +89,7 @@ def export(target: Path, form: str | None, output: Path | None, **given: Any) ->
     columns = tuple(given["columns"].split(",")) if given["columns"] else None
     wanted = Wanted(format_of(form, path), columns, words_of(given["statuses"], list(Status), "--status"))
     place = Target(path, given["force"])
-    done = write(open_directory(_run_root(target, given["simulate"])), wanted, place)
+    done = write(open_directory(run_root(target, given["simulate"])), wanted, place)
     if words := done.words(place):
         Say().line(words)
 
@@ -98,7 +98,7 @@ def _usual_place() -> Path:
     return next((place for place in (Path("runs"), Path("jobs/runs")) if place.is_dir()), Path())
 
 
-def _run_root(target: Path, simulate: bool = False) -> Path:
+def run_root(target: Path, simulate: bool = False) -> Path:
     if not target.is_file():
         return target
     from runner.prepare import Asked, load

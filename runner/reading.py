@@ -7,9 +7,10 @@ first, then parts; a range seen in both is the part's.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -51,15 +52,26 @@ def ranges_in(directory: RunDirectory) -> tuple[int, list[Range]]:
     return survey.rows, ranges_of(survey, known)
 
 
-def records(directory: RunDirectory, columns: Sequence[str] | None = None) -> Iterator[Any]:
-    """Arrow tables of the settled rows, in row order. columns: names of result or input columns; None: all."""
+#: Of a column of structs, or of lists of structs: the paths below it that are wanted, as Parquet spells them.
+Within = Mapping[str, Sequence[str]]
+
+
+def records(
+    directory: RunDirectory, columns: Sequence[str] | None = None, within: Within = MappingProxyType({})
+) -> Iterator[Any]:
+    """Arrow tables of the settled rows, in row order. columns: names of result or input columns; None: all.
+
+    within: `{"attempts": ["list.element.cost_usd"]}` reads no more of that column from the parts; rows that are in no
+    part yet come with all of it.
+    """
     prepared = prepared_of(directory)
     names = list(columns) if columns is not None else prepared.shape.part.names
+    paths = [f"{name}.{path}" if path else name for name in names for path in within.get(name, ("",))]
     ranges = ranges_of(prepared.survey, directory.read_run() or {})
     opened = {number: _open_rows(prepared, directory, ranges[number]) for number in directory.open_journals()}
     parts = directory.parts()
     for number in sorted(opened.keys() | parts.keys()):
-        yield from _tables(opened.get(number), parts.get(number), prepared, names)
+        yield from _tables(opened.get(number), parts.get(number), prepared, (names, paths))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +82,18 @@ class _OpenRows:
     table: Any
 
 
-def _tables(opened: _OpenRows | None, part: Path | None, prepared: Prepared, names: list[str]) -> Iterator[Any]:
+def _tables(
+    opened: _OpenRows | None, part: Path | None, prepared: Prepared, wanted: tuple[list[str], list[str]]
+) -> Iterator[Any]:
     """A range's rows: the journal's when there is no part, both when the range was opened again, the journal first."""
+    names, paths = wanted
     if part is None:
         if opened:
             yield opened.table.select(names)
         return
     if opened is None or opened.epoch <= read_footer(part).epoch:
-        yield pq.read_table(part, columns=names, partitioning=None).replace_schema_metadata(None)
+        with pq.ParquetFile(part) as file:  # a dataset's reader takes no path into a list
+            yield file.read(columns=paths).select(names).replace_schema_metadata(None)
         return
     index = prepared.job.output.prefix + "row_index"
     again = set(opened.table[index].to_pylist())

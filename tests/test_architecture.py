@@ -58,6 +58,8 @@ LAYERS = {
         "export",
         "showing",
         "looking",
+        "bill",
+        "accounting",
         "summary",
         "checking",
         "table",

@@ -1,0 +1,169 @@
+"""What runs have cost: rows, exchanges, tokens and dollars, by any column, parsed member, day, tag or model.
+
+    bill([Path("runs/a"), Path("runs/b")], by=("team", "model"))
+
+Rule: reads only, also while a run goes on, and never more than it needs. Every exchange that was ever made is counted
+once: those of final rows by group, those of rows that are not final yet and of rows that left the input beside them.
+Dollars are exact sums over `attempts`; what is unknown is counted, never taken for 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from runner.bill.exchanges import SUMS, TOKENS, added, dollars, key_names, of_table
+from runner.bill.grouping import DAY, Names, Reading, Zone, days_in, keys_of
+from runner.lock import is_held
+from runner.reading import open_directory, prepared_of, ranges_in, records
+from runner.records import Tally
+from runner.recovery import Standing, look
+from runner.store import RunDirectory
+
+__all__ = ["Bill", "Sums", "bill"]
+
+
+@dataclass(slots=True)
+class Sums:
+    """The totals of a group of rows. wasted: dollars of the exchanges that are no row's answer, by the reason why."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    exchanges: int = 0
+    unknown_exchanges: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+    wasted: dict[str, Decimal] = field(default_factory=dict)
+
+    @property
+    def wasted_usd(self) -> Decimal:
+        return sum(self.wasted.values(), Decimal(0))
+
+    def add_exchanges(self, line: dict[str, Any]) -> None:
+        for name in ("exchanges", "unknown_exchanges", *TOKENS):
+            setattr(self, name, getattr(self, name) + line[name])
+        self.cost_usd += dollars(line["cost_pico"])
+        if line["wasted_pico"]:
+            self._waste(line["reason"], dollars(line["wasted_pico"]))
+
+    def add_tally(self, tally: Tally, reason: str) -> None:
+        for name in ("exchanges", "unknown_exchanges", *TOKENS):
+            setattr(self, name, getattr(self, name) + getattr(tally, name))
+        self.cost_usd += tally.cost_usd
+        if tally.cost_usd:
+            self._waste(reason, tally.cost_usd)
+
+    def _waste(self, reason: str, usd: Decimal) -> None:
+        self.wasted[reason] = self.wasted.get(reason, Decimal(0)) + usd
+
+
+@dataclass(slots=True)
+class Bill:
+    """`lines`: by the values of `by`, null where a row has none, sorted; they and `beside` add up to `total`.
+
+    beside: exchanges that belong to no final row: of rows that are `not final` yet, and of rows `removed` from the
+    input.
+    """
+
+    runs: list[str]
+    by: tuple[str, ...]
+    lines: dict[tuple[str | None, ...], Sums] = field(default_factory=dict)
+    beside: dict[str, Sums] = field(default_factory=dict)
+    total: Sums = field(default_factory=Sums)
+    simulated: int = 0  #: of the runs: their dollars are made up
+
+    def at(self, key: tuple[str | None, ...]) -> Sums:
+        return self.lines.setdefault(key, Sums())
+
+
+def bill(runs: Sequence[Path], by: Sequence[str] = (), zone: str = "UTC") -> Bill:
+    """The bill of one or more runs. zone: of the days, such as Europe/Berlin.
+
+    Raises RunDirectoryError for a path that is no run, UsageError for a column or zone that there is not.
+    """
+    once = list({run.resolve(): run for run in runs}.values())  # a run named twice was paid once
+    days, made = days_in(zone), Bill([str(run) for run in once], tuple(by))
+    for run in once:
+        _add_run(made, open_directory(run), days)
+    made.lines = dict(sorted(made.lines.items(), key=_order))
+    return made
+
+
+def by_model_and_day(runs: Sequence[Path], zone: str = "UTC") -> tuple[Bill, Bill]:
+    """The two views of a bill that nobody asked to be grouped."""
+    both = bill(runs, ("model", DAY), zone)
+    return _folded(both, 0), _folded(both, 1)
+
+
+def _folded(both: Bill, place: int) -> Bill:
+    one = Bill(both.runs, (both.by[place],), beside=both.beside, total=both.total, simulated=both.simulated)
+    for key, sums in both.lines.items():
+        _join(one.at((key[place],)), sums)
+    one.lines = dict(sorted(one.lines.items(), key=_order))
+    return one
+
+
+def _join(into: Sums, sums: Sums) -> None:
+    for name in ("exchanges", "unknown_exchanges", *TOKENS, "cost_usd"):
+        setattr(into, name, getattr(into, name) + getattr(sums, name))
+    for status, count in sums.rows.items():
+        into.rows[status] = into.rows.get(status, 0) + count
+    for reason, usd in sums.wasted.items():
+        into.wasted[reason] = into.wasted.get(reason, Decimal(0)) + usd
+
+
+def _order(line: tuple[tuple[str | None, ...], Sums]) -> tuple[tuple[bool, str], ...]:
+    return tuple((value is None, value or "") for value in line[0])
+
+
+def _add_run(made: Bill, directory: RunDirectory, days: Zone) -> None:
+    prepared = prepared_of(directory)
+    known = directory.read_run() or {}
+    made.simulated += known["simulated"]
+    names = Names(prepared, str(directory.root), known.get("tags") or dict(prepared.job.tags))
+    reading = Reading(keys_of(names, made.by), prepared.job.output.prefix)
+    standing = look(directory, ranges_in(directory)[1], live=is_held(directory.lock))
+    # Rows that become final between the two looks are in the second one only.
+    pending = {row: cost for opened in standing.open.values() for row, cost in opened.pending.items()}
+    _add_records(made, directory, reading, (days, pending))
+    _add_beside(made, standing, pending)
+
+
+def _add_records(made: Bill, directory: RunDirectory, reading: Reading, given: tuple[Zone, dict[int, Tally]]) -> None:
+    days, pending = given
+    counts: list[Any] = []
+
+    def exchanges() -> Iterator[Any]:
+        for table in records(directory, reading.columns, reading.within):
+            if pending:
+                for row in table[f"{reading.prefix}row_index"].to_pylist():
+                    pending.pop(row, None)
+            rows, tried = of_table(table, reading, days)
+            counts.append(rows.group_by([*keys, "status"]).aggregate([([], "count_all")]))
+            yield tried
+
+    keys = key_names(reading.keys)
+    sums = added(exchanges(), [*keys, "reason"], SUMS)
+    for rows in counts:
+        for line in rows.to_pylist():
+            key = tuple(line[name] for name in keys)
+            for into in (made.at(key), made.total):
+                into.rows[line["status"]] = into.rows.get(line["status"], 0) + line["count_all"]
+    for line in sums.to_pylist() if sums is not None else ():
+        for into in (made.at(tuple(line[name] for name in keys)), made.total):
+            into.add_exchanges(line)
+
+
+def _add_beside(made: Bill, standing: Standing, pending: dict[int, Tally]) -> None:
+    of_pending = Tally()
+    for cost in pending.values():
+        of_pending.add(cost)
+    for reason, tally in (("not final", of_pending), ("removed", standing.removed)):
+        if tally.exchanges:
+            for into in (made.beside.setdefault(reason, Sums()), made.total):
+                into.add_tally(tally, reason)

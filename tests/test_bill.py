@@ -1,0 +1,226 @@
+"""What runs have cost: the groups, the waste, the sums, and the words."""
+
+from __future__ import annotations
+
+import csv
+import io
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.bill import Bill, bill, by_model_and_day, words
+from runner.errors import UsageError
+from runner.reading import read_table
+from runner.records import Attempt, Choice, Completion, Failure, Kind, Request, Settled, Status, Usage
+from tests.made_run import MadeRun, made_run
+
+ROWS = [{"text": f"row {number}", "team": "a" if number % 2 else "b"} for number in range(6)]
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "label": {"type": "string"},
+        "deep": {"type": "object", "properties": {"size": {"type": "integer"}}},
+    },
+    "required": ["label"],
+}
+ANSWERS = {"type": "json_schema", "json_schema": {"name": "label", "schema": SCHEMA}}
+
+
+def attempt(n: int, usd: str | None, **more: Any) -> Attempt:
+    given = {"epoch": 1, "n": n, "started_at": "2026-03-01T23:30:00.000000Z", "seconds": 0.5, "waited_s": 0.0}
+    cost = None if usd is None else Decimal(usd)
+    return Attempt(**(given | {"usage": Usage(10, 4, None, 2, 1, 12), "cost_usd": cost} | more))
+
+
+def settled(index: int, outcome: Completion | Failure, *attempts: Attempt) -> Settled:
+    request = Request(index, b"{}", f"{index:032x}", "m-1", 1)
+    paid = attempts[-1].cost_usd if attempts else None
+    moment = "2026-03-02T00:00:01.000000Z"
+    return Settled(request, outcome, attempts, "job", moment, moment, paid)
+
+
+def answer(label: str | None = None, status: Status = Status.OK) -> Completion:
+    return Completion(status, (Choice(0, "x", "stop"),), parsed=label and {"label": label, "deep": {"size": 3}})
+
+
+FAILED = Failure(Kind.SERVER, "broken", 500)
+BROKEN = attempt(1, "0.25", error_kind="SERVER", http_status=500)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> MadeRun:
+    made = made_run(
+        tmp_path / "run",
+        ROWS,
+        tags={"project": "spring"},
+        request={"model": "m-1", "messages": [{"role": "user", "content": "{{ text }}"}], "response_format": ANSWERS},
+    )
+    made.seal(
+        0,
+        [
+            settled(0, answer("x"), attempt(1, "0.1")),
+            settled(1, answer("y"), BROKEN, attempt(2, "0.000000000001", started_at="2026-03-02T00:10:00.000000Z")),
+            settled(2, FAILED, attempt(1, "0", error_kind="SERVER"), attempt(2, None, error_kind="TIMEOUT")),
+            settled(3, Failure(Kind.INPUT, "no text")),
+            settled(4, answer("x"), attempt(1, "0.2"), attempt(2, "0.3", epoch=2)),
+            settled(5, Failure(Kind.OUTPUT, "bad", answer=answer()), attempt(1, "0.7", error_kind="OUTPUT")),
+        ],
+    )
+    return made
+
+
+def keyed(made: Bill) -> dict[tuple[str | None, ...], Decimal]:
+    return {key: sums.cost_usd for key, sums in made.lines.items()}
+
+
+def test_every_exchange_is_in_the_total_and_the_unknown_are_counted(run: MadeRun) -> None:
+    total = bill([run.directory.root]).total
+    assert total.rows == {"ok": 3, "failed": 3}
+    assert (total.exchanges, total.unknown_exchanges) == (8, 1)
+    assert total.cost_usd == Decimal("1.550000000001")
+    assert (total.prompt_tokens, total.cached_tokens, total.completion_tokens, total.reasoning_tokens) == (
+        80,
+        32,
+        16,
+        8,
+    )
+
+
+def test_waste_is_told_by_its_reason(run: MadeRun) -> None:
+    total = bill([run.directory.root]).total
+    assert total.wasted == {"SERVER": Decimal("0.25"), "replaced": Decimal("0.2")}
+    assert total.wasted_usd == Decimal("0.45")
+
+
+def test_a_truncated_answer_that_was_asked_for_again_is_waste_of_its_own(tmp_path: Path) -> None:
+    made = made_run(tmp_path / "run", ROWS[:1])
+    made.seal(0, [settled(0, answer(), attempt(1, "0.5", finish_reason="length"), attempt(2, "0.25"))])
+    assert bill([made.directory.root]).total.wasted == {"truncated": Decimal("0.5")}
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        (("team",), {("a",): "0.950000000001", ("b",): "0.6"}),
+        (("parsed.label",), {("x",): "0.6", ("y",): "0.250000000001", (None,): "0.7"}),
+        (("parsed.deep.size",), {("3",): "0.850000000001", (None,): "0.7"}),
+        (("model", "status"), {("m-1", "failed"): "0.7", ("m-1", "ok"): "0.850000000001"}),
+        (("tags.project",), {("spring",): "1.550000000001"}),
+        (("project",), {("spring",): "1.550000000001"}),
+        (("day",), {("2026-03-01",): "1.55", ("2026-03-02",): "0.000000000001"}),
+        (("error_kind",), {("INPUT",): "0", ("OUTPUT",): "0.7", ("SERVER",): "0", (None,): "0.850000000001"}),
+    ],
+)
+def test_it_groups_by(run: MadeRun, by: tuple[str, ...], expected: dict[tuple[str | None, ...], str]) -> None:
+    assert keyed(bill([run.directory.root], by)) == {key: Decimal(usd) for key, usd in expected.items()}
+
+
+def test_days_are_those_of_the_time_zone_asked_for(run: MadeRun) -> None:
+    days = bill([run.directory.root], ("day",), "Europe/Berlin")
+    assert list(days.lines) == [("2026-03-02",)]
+    with pytest.raises(UsageError, match="no such time zone"):
+        bill([run.directory.root], ("day",), "Mars/Olympus")
+
+
+def test_a_row_belongs_to_the_day_of_its_last_exchange(run: MadeRun) -> None:
+    days = bill([run.directory.root], ("day",))
+    assert {key: sum(sums.rows.values()) for key, sums in days.lines.items()} == {
+        ("2026-03-01",): 4,
+        ("2026-03-02",): 2,  # the second exchange of row 1, and row 3, which was never sent
+    }
+
+
+def test_an_unknown_column_is_refused_with_the_nearest(run: MadeRun) -> None:
+    with pytest.raises(UsageError, match="did you mean team"):
+        bill([run.directory.root], ("teem",))
+
+
+def test_two_runs_add_up_and_one_named_twice_counts_once(run: MadeRun, tmp_path: Path) -> None:
+    other = made_run(tmp_path / "other", ROWS[:1], tags={"project": "autumn"})
+    other.seal(0, [settled(0, answer(), attempt(1, "2"))])
+    roots = [run.directory.root, other.directory.root, run.directory.root]
+    assert keyed(bill(roots, ("tags.project",))) == {
+        ("autumn",): Decimal(2),
+        ("spring",): Decimal("1.550000000001"),
+    }
+
+
+def test_rows_in_journals_count_and_exchanges_of_rows_that_are_not_final_stand_beside(tmp_path: Path) -> None:
+    made = made_run(tmp_path / "run", ROWS)
+    made.keep(0, [settled(0, answer(), attempt(1, "0.1"))], {1: attempt(1, "0.4", error_kind="SERVER")})
+    found = bill([made.directory.root], ("team",))
+    assert keyed(found) == {("b",): Decimal("0.1")}
+    assert found.beside["not final"].cost_usd == Decimal("0.4")
+    assert (found.total.cost_usd, found.total.wasted) == (Decimal("0.5"), {"not final": Decimal("0.4")})
+
+
+def test_the_bill_nobody_grouped_is_by_model_and_by_day(run: MadeRun) -> None:
+    models, days = by_model_and_day([run.directory.root])
+    assert list(models.lines) == [("m-1",)]
+    assert list(days.lines) == [("2026-03-01",), ("2026-03-02",)]
+    assert models.total == days.total
+
+
+money = st.none() | st.decimals(0, 999, places=12)
+tries = st.lists(st.tuples(money, st.sampled_from([None, "SERVER", "OUTPUT", "TIMEOUT"])), max_size=3)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(tries, min_size=6, max_size=6), st.sampled_from([(), ("team",), ("day", "status"), ("parsed.label",)]))
+def test_groups_add_up_to_the_sum_over_attempts_to_the_last_digit(
+    tmp_path_factory: pytest.TempPathFactory, given_: list[list[tuple[Decimal | None, str | None]]], by: tuple[str, ...]
+) -> None:
+    made = made_run(
+        tmp_path_factory.mktemp("bill"),
+        ROWS,
+        request={"model": "m-1", "messages": [{"role": "user", "content": "{{ text }}"}], "response_format": ANSWERS},
+    )
+    rows = []
+    for index, made_of in enumerate(given_):
+        attempts = [
+            attempt(n, None if usd is None else str(usd), error_kind=kind) for n, (usd, kind) in enumerate(made_of, 1)
+        ]
+        ok = bool(made_of) and made_of[-1][1] is None
+        rows.append(settled(index, answer("x") if ok else FAILED, *attempts))
+    made.seal(0, rows)
+    found = bill([made.directory.root], by)
+    expected = sum((usd for row in given_ for usd, _ in row if usd is not None), Decimal(0))
+    assert found.total.cost_usd == expected
+    assert sum((sums.cost_usd for sums in found.lines.values()), Decimal(0)) == expected
+    stored = [exchange for row in read_table(made.directory)["attempts"].to_pylist() for exchange in row]
+    assert found.total.exchanges == len(stored)
+    assert found.total.unknown_exchanges == sum(exchange["cost_usd"] is None for exchange in stored)
+    own = sum((row[-1][0] or Decimal(0) for row in given_ if row and row[-1][1] is None), Decimal(0))
+    assert found.total.wasted_usd == expected - own
+
+
+def test_csv_and_json_hold_every_digit(run: MadeRun) -> None:
+    made = bill([run.directory.root], ("team",))
+    lines = list(csv.DictReader(io.StringIO(words.to_csv(made))))
+    assert [(line["team"], line["cost_usd"]) for line in lines] == [("a", "0.950000000001"), ("b", "0.6")]
+    plain = words.to_json(made)
+    assert plain["lines"][0]["key"] == {"team": "a"}
+    assert plain["total"]["cost_usd"] == "1.550000000001"
+    assert plain["total"]["wasted_by_reason"] == {"SERVER": "0.25", "replaced": "0.2"}
+
+
+def test_the_table_for_people_is_aligned_and_ends_with_the_total(run: MadeRun) -> None:
+    lines = words.table(bill([run.directory.root], ("parsed.label",)))
+    assert lines[0].split() == [
+        *("parsed.label", "rows", "ok", "exchanges", "prompt", "cached", "completion", "reasoning"),
+        *("cost", "wasted", "unknown"),
+    ]
+    assert lines[-1].split() == ["total", "6", "3", "8", "80", "32", "16", "8", "$1.5500", "$0.4500", "1"]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_text_of_the_data_cannot_break_the_table(tmp_path: Path) -> None:
+    made = made_run(tmp_path / "run", [{"text": "x", "team": "two\nlines\tand " + "long " * 20}])
+    made.seal(0, [settled(0, answer(), attempt(1, "0.1"))])
+    lines = words.table(bill([made.directory.root], ("team",)))
+    assert lines[1].startswith("two lines and long")
+    assert "…" in lines[1]
