@@ -151,12 +151,16 @@ def _add_records(made: Bill, directory: RunDirectory, reading: Reading, given: t
     sums = added(exchanges(), [*keys, "reason"], SUMS)
     for rows in counts:
         for line in rows.to_pylist():
-            key = tuple(line[name] for name in keys)
-            for into in (made.at(key), made.total):
+            for into in (made.at(_key(line, keys)), made.total):
                 into.rows[line["status"]] = into.rows.get(line["status"], 0) + line["count_all"]
     for line in sums.to_pylist() if sums is not None else ():
-        for into in (made.at(tuple(line[name] for name in keys)), made.total):
+        for into in (made.at(_key(line, keys)), made.total):
             into.add_exchanges(line)
+
+
+def _key(line: dict[str, Any], names: Sequence[str]) -> tuple[str | None, ...]:
+    """The values of a group; days as text only here: there are few groups, and many rows."""
+    return tuple(None if line[name] is None else str(line[name]) for name in names)
 
 
 def _add_beside(made: Bill, standing: Standing, pending: dict[int, Tally]) -> None:

@@ -161,11 +161,11 @@ Zone = Callable[[Any], Any]
 
 
 def days_in(zone: str) -> Zone:
-    """Instants (UTC) -> the day as text, in a time zone. Raises UsageError for a zone that there is not."""
+    """Instants (UTC) -> their days (date32) in a time zone. Raises UsageError for a zone that there is not."""
     kind = pa.timestamp("us", tz=zone)
 
     def days(instants: Any) -> Any:
-        return pc.strftime(instants.cast(kind), format="%Y-%m-%d")
+        return pc.local_timestamp(instants.cast(kind)).cast(pa.date32(), safe=False)
 
     try:
         days(pa.array([0], pa.timestamp("us", tz="UTC")))
