@@ -15,7 +15,20 @@ import runner
 ROOT = Path(runner.__file__).parent
 LAYERS = {
     "words": ["errors", "records"],
-    "rules": ["spec", "template", "wire", "outputs", "columns", "retry", "halts", "pace", "pricing", "recipe", "plan"],
+    "rules": [
+        "spec",
+        "template",
+        "wire",
+        "outputs",
+        "columns",
+        "retry",
+        "halts",
+        "pace",
+        "pricing",
+        "recipe",
+        "plan",
+        "conversation",
+    ],
     "edges": [
         "sources",
         "survey",

@@ -47,7 +47,6 @@ REFUSED = [
     ("matrix: {model: [a, b]}", "matrix"),
     ("request: {model: [a, b]}", "request.model"),
     ("request: {model: {matrix: [a, b]}}", "request.model"),
-    ("request: {messages: '{{ history }}'}", "request.messages"),
     ("request: {stream: true}", "request.stream"),
     ("request: {stream: '{{ s }}'}", "request.stream"),
     ("request: {stream_options: {include_usage: true}}", "request.stream_options"),

@@ -170,16 +170,16 @@ MESSAGES = [
     {"role": "user", "content": PARTS},
     {"role": "assistant", "content": "x", "refusal": None},
     {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
-    {"role": "assistant", "content": None, "tool_calls": [CALL]},
-    {"role": "assistant", "tool_calls": [{"id": "c2", "type": "custom", "custom": {"name": "g", "input": "x"}}]},
-    {"role": "tool", "content": "x", "tool_call_id": "c1"},
     {"role": "{{ role }}", "content": "x"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "content": "x", "tool_call_id": "c1"},
+    {"role": "assistant", "tool_calls": [{"id": "c2", "type": "custom", "custom": {"name": "g", "input": "x"}}]},
+    {"role": "tool", "content": [{"type": "text", "text": "x"}], "tool_call_id": "c2"},
 ]
 
 
-@pytest.mark.parametrize("message", MESSAGES)
-def test_a_message_of_the_wire_is_kept_as_written(message: dict[str, Any]) -> None:
-    assert job(messages=[message]).request.messages == (message,)
+def test_messages_of_the_wire_are_kept_as_written() -> None:
+    assert job(messages=MESSAGES).request.messages == tuple(MESSAGES)
 
 
 BAD_MESSAGES: list[tuple[Any, str]] = [

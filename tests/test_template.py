@@ -253,14 +253,17 @@ def test_a_parameter_that_is_not_json_is_refused(value: Any) -> None:
 def test_messages_and_model_are_text_and_tool_calls_keep_their_type() -> None:
     message = {"role": "{{ r }}", "name": "{{ n }}", "content": [{"type": "text", "text": "{{ n }}"}]}
     calls = {"role": "assistant", "content": "{{ nothing }}", "tool_calls": "{{ calls }}"}
-    compiled = prompt(model="{{ n }}", messages=(message, calls))
+    answer = {"role": "tool", "content": "{{ n }}", "tool_call_id": "{{ calls[0].id }}"}
+    compiled = prompt(model="{{ n }}", messages=(message, calls, answer))
     assert compiled.model_is_template
-    body = compiled.render({"r": "user", "n": 4, "nothing": None, "calls": [{"id": "a"}]})
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    body = compiled.render({"r": "user", "n": 4, "nothing": None, "calls": [call]})
     assert body == {
         "model": "4",
         "messages": [
             {"role": "user", "name": "4", "content": [{"type": "text", "text": "4"}]},
-            {"role": "assistant", "content": "", "tool_calls": [{"id": "a"}]},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "4", "tool_call_id": "a"},
         ],
     }
 

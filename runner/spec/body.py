@@ -7,6 +7,7 @@ Rule: OpenAI's wire names and ranges; what one provider narrows or refuses is no
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from runner.spec.positions import Path
@@ -26,8 +27,10 @@ from runner.spec.shapes import (
     Tagged,
     Text,
     describe,
+    is_template,
     judge,
 )
+from runner.spec.turns import mistakes as turns
 from runner.spec.words import guess, must_be
 
 TEXT, PROMPT, FLAG, OPEN = Text(), Prompt(), Flag(), Table(Anything())
@@ -65,8 +68,8 @@ def _says_something(message: Mapping[str, Any]) -> str | None:
 
 
 def _message(role: str, required: Mapping[str, Shape], optional: Mapping[str, Shape]) -> Fields:
-    rule = {"rule": _says_something} if role == "assistant" else {}
-    return Fields({"role": OneOf((role,)), **required}, optional, **rule)
+    shape = Fields({"role": OneOf((role,)), **required}, optional)
+    return replace(shape, rule=_says_something) if role == "assistant" else shape
 
 
 CALLS = Items(
@@ -203,8 +206,24 @@ def mistakes(request: Any) -> Iterator[tuple[Path, str]]:
         return
     for name, value in request.items():
         yield from _parameter(name, value, ("request", name))
+    messages, place = request.get("messages"), ("request", "messages")
+    if isinstance(messages, list) and not any(judge(CORE["messages"], messages, place)):
+        yield from turns(messages, place, _is_open)
     if request.get("top_logprobs") is not None and request.get("logprobs") in (None, False):
         yield ("request", "top_logprobs"), "needs logprobs: true"
+
+
+def _is_open(message: Any) -> bool:
+    """Whether it depends on the row who speaks, which calls are made, or which call is answered."""
+    if is_template(message):
+        return True
+    calls = message.get("tool_calls")
+    ids = [message["role"], calls, message.get("tool_call_id"), *_call_ids(calls)]
+    return any(map(is_template, ids))
+
+
+def _call_ids(calls: Any) -> list[Any]:
+    return [None if is_template(call) else call["id"] for call in calls] if isinstance(calls, list) else []
 
 
 def _parameter(name: str, value: Any, path: Path) -> Found:
@@ -233,7 +252,7 @@ def schema() -> Schema:
     return {
         "type": "object",
         "properties": {
-            **{name: shape.schema() for name, shape in CORE.items()},
+            **{name: describe(shape) for name, shape in CORE.items()},
             **parameters,
             "extra_body": {"type": "object", "default": {}},
         },

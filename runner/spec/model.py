@@ -22,6 +22,7 @@ from runner.spec.values import (
     Factor,
     Filled,
     HeaderValue,
+    Messages,
     Name,
     Paths,
     PathText,
@@ -48,7 +49,7 @@ class RequestSpec(Section):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     model: StrictStr
-    messages: tuple[dict[str, Any], ...]
+    messages: Messages
     extra_body: dict[str, Any] = Field(default_factory=dict)
 
     @property

@@ -44,11 +44,6 @@ NOT_BUILT: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("input.format", _is("openai_batch"), "reading batch files is not built yet; use jsonl, parquet or csv"),
     ("matrix", _given, MATRIX),
     ("request.model", _many, MATRIX),
-    (
-        "request.messages",
-        lambda value: isinstance(value, str),
-        "messages from a column are not built yet; write a list",
-    ),
     (PART + "image_url", _local, LOCAL),
     (PART + "input_audio", _local, LOCAL),
     (PART + "file", _local, LOCAL),

@@ -1,16 +1,17 @@
 """What the request's own values may look like: a little language of shapes.
 
 Rule: values are judged, never converted; they reach the wire as they were written. Wherever a value may stand, a text
-that holds a template may stand too: its value is only known for a row. Strategy: every shape yields its mistakes as
-(path, sentence), and describes itself as JSON Schema for editors.
+that holds a template may stand too: its value is only known for a row. What comes out of data is judged by the
+`literal` of a shape, where every text is text. Strategy: every shape yields its mistakes as (path, sentence), and
+describes itself as JSON Schema for editors.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol, runtime_checkable
 
 from runner.spec.positions import Path
 from runner.spec.words import choice, must_be, one_of, unknown
@@ -25,15 +26,30 @@ def is_template(value: Any) -> bool:
     return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 
+@runtime_checkable
 class Shape(Protocol):
     def check(self, value: Any, path: Path) -> Found: ...
     def schema(self) -> Schema: ...
 
 
-def judge(shape: Shape, value: Any, path: Path) -> Found:
+def judge(shape: Shape, value: Any, path: Path, literal: bool = False) -> Found:
     """The mistakes of one value; a template has none yet."""
-    if not is_template(value):
+    if literal or not is_template(value):
         yield from shape.check(value, path)
+
+
+def literal(shape: Shape) -> Shape:
+    """The shape for values out of data: `{{` is text there, and a key that nobody knows is the data's own."""
+    given: Any = shape  # a dataclass, as every shape is
+    inner = {each.name: _literal_member(getattr(given, each.name)) for each in fields(given) if each.init}
+    found: Shape = replace(given, **(inner | {"literal": True} if "literal" in inner else inner))
+    return found
+
+
+def _literal_member(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _literal_member(below) for name, below in value.items()}
+    return literal(value) if isinstance(value, Shape) else value
 
 
 def describe(shape: Shape) -> Schema:
@@ -134,6 +150,7 @@ class Items:
     of: Shape
     low: int = 1
     high: int | None = None
+    literal: bool = False
 
     def check(self, value: Any, path: Path) -> Found:
         if not isinstance(value, list):
@@ -144,7 +161,7 @@ class Items:
         if self.high is not None and len(value) > self.high:
             yield path, f"must hold at most {self.high}"
         for index, item in enumerate(value):
-            yield from judge(self.of, item, (*path, index))
+            yield from judge(self.of, item, (*path, index), self.literal)
 
     def schema(self) -> Schema:
         top = {"maxItems": self.high} if self.high is not None else {}
@@ -159,6 +176,7 @@ class Table:
     key: str = r"(?s).*"
     like: str = ""
     high: int | None = None
+    literal: bool = False
 
     def check(self, value: Any, path: Path) -> Found:
         if not isinstance(value, dict):
@@ -169,7 +187,7 @@ class Table:
         for name, item in value.items():
             if not re.fullmatch(self.key, name):
                 yield (*path, name), f"this key must be {self.like}"
-            yield from judge(self.of, item, (*path, name))
+            yield from judge(self.of, item, (*path, name), self.literal)
 
     def schema(self) -> Schema:
         top = {"maxProperties": self.high} if self.high is not None else {}
@@ -187,20 +205,26 @@ class Fields:
     required: Mapping[str, Shape] = field(default_factory=dict)
     optional: Mapping[str, Shape] = field(default_factory=dict)
     rule: Callable[[Mapping[str, Any]], str | None] = _fine
+    literal: bool = False
+    _known: Mapping[str, Shape] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_known", {**self.required, **self.optional})
 
     def check(self, value: Any, path: Path) -> Found:
         if not isinstance(value, dict):
             yield path, must_be("a mapping", value)
             return
-        known = {**self.required, **self.optional}
+        known = self._known
         for name in self.required:
             if name not in value:
                 yield (*path, name), "is required"
         for name, item in value.items():
             if name not in known:
-                yield (*path, name), unknown(name, known)
+                if not self.literal:
+                    yield (*path, name), unknown(name, known)
             elif item is not None or name in self.required:
-                yield from judge(known[name], item, (*path, name))
+                yield from judge(known[name], item, (*path, name), self.literal)
         if objection := self.rule(value):
             yield path, objection
 
@@ -217,15 +241,16 @@ class Tagged:
 
     key: str
     of: Mapping[str, Fields]
+    literal: bool = False
 
     def check(self, value: Any, path: Path) -> Found:
         if not isinstance(value, dict):
             yield path, must_be("a mapping", value)
         elif self.key not in value:
             yield (*path, self.key), f"is required: {one_of(self.of)}"
-        elif is_template(tag := value[self.key]):
+        elif not self.literal and is_template(value[self.key]):
             return
-        elif not isinstance(tag, str) or tag not in self.of:
+        elif not isinstance(tag := value[self.key], str) or tag not in self.of:
             yield (*path, self.key), choice(tag, self.of)
         else:
             yield from self.of[tag].check(value, path)

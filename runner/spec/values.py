@@ -91,6 +91,14 @@ def _columns(value: Any) -> Any:
     raise said("must be all, none or a list of column names")
 
 
+def _messages(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(message, str | dict) for message in value):
+        return tuple(value)
+    raise said("must be a list of messages, or one {{ expression }} that gives it")
+
+
 def _header(value: Any) -> Any:
     if isinstance(value, str):
         return rules.header(value)
@@ -143,6 +151,7 @@ Columns = Annotated[
     BeforeValidator(_columns),
     _schema({"enum": ["all", "none"]}, {"type": "array", "items": {"type": "string"}}),
 ]
+Messages = Annotated[str | tuple[dict[str, Any] | str, ...], BeforeValidator(_messages)]
 Paths = Annotated[
     tuple[PathText, ...],
     BeforeValidator(_filled),

@@ -6,25 +6,30 @@ file and line. What depends on the row is a Failure(INPUT) of that row: renderin
 Strategy: every string with `{{`, `{%` or `{#` is a template, wherever it stands. Templates that need no column are
 rendered here and now. What is left are the leaves; `render` fills them and puts them into a body whose constant parts
 are shared by all rows (nobody may change them). A string that is one single `{{ expression }}` keeps the type of its
-value, except in messages and `model`, which are text, `tool_calls` excepted.
+value, except in messages and `model`, which are text, `tool_calls` excepted. In the place of a message it gives a list
+of messages. Where the row decides who speaks, or who calls and answers what, each row's conversation is judged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Protocol
 
 from jinja2.exceptions import TemplateError as JinjaError
 
+from runner.conversation import mistake
 from runner.errors import TemplateError
 from runner.records import Failure
-from runner.template.leaf import FAULTS, Leaf, Mistake, compile_leaf
+from runner.template.assembly import Build, Filled, joined, mapping, sequence
+from runner.template.leaf import FAULTS, Leaf, Mistake, compile_history, compile_leaf
 from runner.template.names import ROW, Uses
 from runner.template.sandbox import BUILTINS, RowView
 from runner.wire.encode import input_failure
 
 _MARKS = ("{{", "{%", "{#")
+_CORE = ("model", "messages")
 
 
 class RequestTemplate(Protocol):
@@ -33,15 +38,11 @@ class RequestTemplate(Protocol):
     @property
     def model(self) -> str: ...
     @property
-    def messages(self) -> Sequence[Mapping[str, Any]]: ...
+    def messages(self) -> str | Sequence[Mapping[str, Any] | str]: ...
     @property
     def params(self) -> Mapping[str, Any]: ...
     @property
     def extra_body(self) -> Mapping[str, Any]: ...
-
-
-#: The values of all leaves, in their order, become a part of the body.
-Build = Callable[[Sequence[Any]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Prompt:
     _leaves: tuple[Leaf, ...]
     _names: Mapping[str, Any]
     _uses_row: bool
+    _judged: bool  #: whether each row's conversation is
     _build: Build
 
     def clashes(self, columns: Iterable[str]) -> list[str]:
@@ -78,6 +80,8 @@ class Prompt:
         body: dict[str, Any] = self._build(values)
         if not body["model"]:
             return input_failure("model: the template gives an empty name for this row")
+        if self._judged and (wrong := mistake(body["messages"])):
+            return input_failure(wrong)
         return body
 
 
@@ -86,24 +90,17 @@ def compile_prompt(request: RequestTemplate, variables: Mapping[str, Any], where
     compiler = _Compiler(variables, where)
     if ROW in variables:
         compiler.mistake(f"vars.{ROW}", "`row` is the whole row in templates; choose another name")
-    body = {"model": request.model, "messages": request.messages}
     rest = {key: (f"request.{key}", value) for key, value in request.params.items()}
     for key, value in request.extra_body.items():
-        if key in rest or key in body:
+        if key in rest or key in _CORE:
             compiler.mistake(f"request.extra_body.{key}", f"given twice: request.{key} has it already; remove one")
         rest[key] = (f"request.extra_body.{key}", value)
-    parts = {key: compiler.part(value, f"request.{key}") for key, value in body.items()}
+    parts = {"model": compiler.part(request.model, "request.model")}
+    parts["messages"] = compiler.conversation(request.messages)
     parts |= {key: compiler.part(value, path) for key, (path, value) in sorted(rest.items())}
     if compiler.mistakes:
         raise TemplateError("\n".join(compiler.mistakes), hint="`runner render JOB` shows what templates make of rows")
     return compiler.prompt(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Filled:
-    """A part of the body that differs from row to row."""
-
-    build: Build
 
 
 class _Compiler:
@@ -113,6 +110,7 @@ class _Compiler:
         self.mistakes: list[str] = []
         self._leaves: list[Leaf] = []
         self._uses: list[Uses] = []  # of every template, those that need no row included
+        self._judged = False
         self._variables = variables
         self._where = where
 
@@ -120,18 +118,47 @@ class _Compiler:
         self.mistakes.append(f"{self._where(path)}: {path}: {message}")
 
     def part(self, value: Any, path: str) -> Any:
-        """`value` itself where it is the same for every row, else a _Filled."""
+        """`value` itself where it is the same for every row, else a Filled."""
         if isinstance(value, str):
             return self._string(value, path) if any(mark in value for mark in _MARKS) else value
         if isinstance(value, Mapping):
-            return _mapping({key: self.part(item, f"{path}.{key}") for key, item in value.items()})
+            return mapping({key: self.part(item, f"{path}.{key}") for key, item in value.items()})
         if isinstance(value, list | tuple):
-            return _sequence([self.part(item, f"{path}.{number}") for number, item in enumerate(value)])
+            return sequence([self.part(item, f"{path}.{number}") for number, item in enumerate(value)])
         return value
 
+    def conversation(self, messages: str | Sequence[Mapping[str, Any] | str]) -> Any:
+        """The messages, with lists of them where an item, or the whole, is one single expression."""
+        path = "request.messages"
+        if isinstance(messages, str):
+            return self._checked([self._history(messages, path)])
+        pieces = []
+        numbered = [(item, f"{path}.{number}") for number, item in enumerate(messages)]
+        for is_history, items in groupby(numbered, lambda pair: isinstance(pair[0], str)):
+            if is_history:
+                pieces += [self._history(str(item), place) for item, place in items]
+            else:
+                pieces.append(sequence([self.part(item, place) for item, place in items]))
+        return pieces[0] if len(pieces) == 1 and not self._judged else self._checked(pieces)
+
+    def _checked(self, pieces: list[Any]) -> Any:
+        """One conversation of several pieces; judged here where no row is needed for it."""
+        whole = joined(pieces)
+        if not isinstance(whole, Filled) and not self.mistakes and (wrong := mistake(whole)):
+            self.mistake("request.messages", wrong)
+        return whole
+
+    def _history(self, source: str, path: str) -> Any:
+        self._judged = True
+        return self._leaf(lambda: compile_history(source, path.removeprefix("request.")), path)
+
     def _string(self, source: str, path: str) -> Any:
+        self._judged |= _decides(path)
+        return self._leaf(lambda: compile_leaf(source, path.removeprefix("request."), is_text(path)), path)
+
+    def _leaf(self, compiled: Callable[[], Leaf], path: str) -> Any:
         try:
-            leaf = compile_leaf(source, path.removeprefix("request."), is_text(path))
+            leaf = compiled()
             self._uses.append(leaf.uses)
             needs_row = leaf.uses.names - self._known_names(leaf.uses)  # `row` itself is such a name
             return self._keep(leaf) if needs_row else leaf.render({**BUILTINS, **self._variables})
@@ -144,29 +171,30 @@ class _Compiler:
     def _known_names(self, used: Uses) -> frozenset[str]:
         return used.called | frozenset(self._variables)
 
-    def _keep(self, leaf: Leaf) -> _Filled:
+    def _keep(self, leaf: Leaf) -> Filled:
         place = len(self._leaves)
         self._leaves.append(leaf)
-        return _Filled(lambda values: values[place])
+        return Filled(lambda values: values[place])
 
     def prompt(self, parts: Mapping[str, Any]) -> Prompt:
         names = frozenset[str]().union(*(used.names for used in self._uses))
         reserved = frozenset({ROW}).union(*(self._known_names(used) for used in self._uses))
         known = {**BUILTINS, **self._variables}
         wanted = [((used.names - reserved) | used.row_columns, used.guarded) for used in self._uses]
-        body = _mapping(parts)
+        body = mapping(parts)
         return Prompt(
             columns=frozenset[str]().union(*(columns for columns, _ in wanted)),
             required=frozenset[str]().union(*(columns - guarded for columns, guarded in wanted)),
             whole_row=any(used.whole_row for used in self._uses),
             variables=names & frozenset(self._variables),
-            constants={key: part for key, part in parts.items() if not isinstance(part, _Filled)},
-            model_is_template=isinstance(parts["model"], _Filled),
+            constants={key: part for key, part in parts.items() if not isinstance(part, Filled)},
+            model_is_template=isinstance(parts["model"], Filled),
             _reserved=reserved & names,
             _leaves=tuple(self._leaves),
             _names={name: known[name] for name in reserved & names & known.keys()},
             _uses_row=ROW in names,
-            _build=body.build if isinstance(body, _Filled) else lambda _: dict(body),
+            _judged=self._judged,
+            _build=body.build if isinstance(body, Filled) else lambda _: dict(body),
         )
 
 
@@ -178,32 +206,10 @@ def is_text(path: str) -> bool:
     return parts[1:] == ["model"]
 
 
-def _mapping(parts: Mapping[str, Any]) -> Any:
-    fills = [(key, part.build) for key, part in parts.items() if isinstance(part, _Filled)]
-    if not fills:
-        return parts
-
-    def build(values: Sequence[Any]) -> dict[str, Any]:
-        copy = dict(parts)
-        for key, fill in fills:
-            copy[key] = fill(values)
-        return copy
-
-    return _Filled(build)
-
-
-def _sequence(parts: list[Any]) -> Any:
-    fills = [(number, part.build) for number, part in enumerate(parts) if isinstance(part, _Filled)]
-    if not fills:
-        return parts
-
-    def build(values: Sequence[Any]) -> list[Any]:
-        copy = list(parts)
-        for number, fill in fills:
-            copy[number] = fill(values)
-        return copy
-
-    return _Filled(build)
+def _decides(path: str) -> bool:
+    """Whether a template at this dotted path makes more of a message than what it says: who speaks, calls, answers."""
+    parts = path.split(".")
+    return parts[1] == "messages" and (parts[3:4] != ["content"] or parts[-1] == "type")
 
 
 def _reason(fault: BaseException) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +20,7 @@ from jinja2.exceptions import TemplateAssertionError, TemplateSyntaxError
 from jinja2.exceptions import TemplateError as JinjaError
 from jinja2.runtime import Context, Undefined
 
+from runner.conversation import history
 from runner.template.names import Uses, uses
 from runner.template.sandbox import MAX_TEXT, SANDBOX
 
@@ -50,6 +51,7 @@ class Mistake(Exception):  # noqa: N818 - it is what the user made, gathered int
 class Leaf:
     path: str  #: "messages.1.content"
     uses: Uses
+    is_value: bool  #: one single `{{ expression }}` that keeps the type of its value
     render: Callable[[dict[str, Any]], Any]
 
 
@@ -66,7 +68,15 @@ def compile_leaf(source: str, path: str, is_text: bool) -> Leaf:
     except (SyntaxError, RecursionError, MemoryError, ValueError, OverflowError) as error:
         # Python compiles what Jinja generates, and has limits of its own: 20 nested loops, 4,300 digits.
         raise Mistake(f"the template is too large or too deep to compile: {error}") from error
-    return Leaf(path, found, _text(template) if expression is None else _native(template))
+    return Leaf(path, found, expression is not None, _text(template) if expression is None else _native(template))
+
+
+def compile_history(source: str, path: str) -> Leaf:
+    """The leaf of a place that gives a list of messages. Raises Mistake."""
+    leaf = compile_leaf(source.strip(), path, is_text=False)
+    if not leaf.is_value:
+        raise Mistake("must be one single {{ expression }} that gives a list of messages, with no text around it")
+    return replace(leaf, render=lambda names: history(leaf.render(names)))
 
 
 def json_value(value: Any) -> Any:
@@ -74,7 +84,14 @@ def json_value(value: Any) -> Any:
 
     Raises TypeError for what JSON does not have: dates, bytes, functions.
     """
-    if value is None or isinstance(value, bool | int | float):
+    kind = type(value)
+    if kind is str or value is None:
+        return value
+    if kind is dict:  # the three that nearly all are, asked first: a history is a hundred of them
+        return {key if type(key) is str else _key(key): json_value(item) for key, item in value.items()}
+    if kind is list:
+        return [json_value(item) for item in value]
+    if isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
         return str(value)
