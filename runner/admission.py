@@ -36,7 +36,7 @@ class Admission:
         self._queues: dict[int, tuple[Lane, deque[_Ticket]]] = {}
         self._alarm_at = float("inf")
         self._sooner = anyio.Event()
-        self._closed = False
+        self.closed = False
         tasks.start_soon(self._alarm)
 
     @property
@@ -46,7 +46,7 @@ class Admission:
     def try_enter(self, lane: Lane, tokens: int) -> bool:
         """Go straight through when nobody waits and nothing holds the row back: the usual case, without an event."""
         waits = self._queues.get(id(lane))
-        if self._closed or not self.slots.free or (waits and waits[1]):
+        if self.closed or not self.slots.free or (waits and waits[1]):
             return False
         now = self._clock()
         if lane.ready_in(now, tokens) != 0:
@@ -56,7 +56,7 @@ class Admission:
 
     async def enter(self, lane: Lane, tokens: int) -> bool:
         """Wait for a slot of the lane. False: the room was closed, nothing may be sent any more."""
-        if self._closed:
+        if self.closed:
             return False
         _, queue = self._queues.setdefault(id(lane), (lane, deque()))
         ticket = _Ticket(tokens)
@@ -79,7 +79,7 @@ class Admission:
 
     def close(self) -> None:
         """Send everybody home."""
-        self._closed = True
+        self.closed = True
         for _, queue in self._queues.values():
             while queue:
                 queue.popleft().called.set()

@@ -42,7 +42,7 @@ class Estimate:
 
     def add(self, request: Request, prepared: Prepared) -> None:
         cap = output_cap(orjson.loads(request.body))
-        prompt = len(request.body) // 4
+        prompt = request.prompt_tokens
         self.rows += 1
         self.prompt_tokens += prompt
         self.output_tokens += (cap or 0) * request.choices

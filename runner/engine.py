@@ -172,8 +172,8 @@ class LocalEngine:
         """Exchanges until the row is final, must back off by itself (Again), or the job stops (None)."""
         while True:
             exchange = await self._exchange(work)
-            if exchange is None:
-                return None
+            if not isinstance(exchange, Exchange):
+                return work.unsent(exchange) if exchange else None
             verdict = self._verdict(work, exchange)
             assert self._admission
             if isinstance(verdict, RunnerError):  # before the slot is free: the next in line must not leave any more
@@ -189,23 +189,46 @@ class LocalEngine:
             if verdict.backs_off:
                 return verdict
 
-    async def _exchange(self, work: Work) -> Exchange | None:
-        """Wait for a slot, send, and judge what comes back. None: the room is closed."""
+    async def _exchange(self, work: Work) -> Exchange | Failure | None:
+        """Wait for a slot, send, and judge what comes back. Failure: the row cannot be sent, and was not. None: the
+        room is closed."""
         assert self._admission
         lane, tokens = work.lane, work.request.tokens
-        if not self._admission.try_enter(lane, tokens):
-            with self._wait():
-                admitted = await self._admission.enter(lane, tokens)
-            if not admitted:
+        while self._admission.try_enter(lane, tokens) or await self._enter(lane, tokens):
+            try:
+                ended = await (self._filled(work) if self.wiring.fill else self._talk(work, work.request.body))
+            except BaseException:
+                self._admission.leave(lane, settled=False)
+                raise
+            if isinstance(ended, Exchange):
+                return ended
+            lane.give_back(tokens)
+            self._admission.leave(lane, settled=False)
+            if ended:
+                return ended
+        return None
+
+    async def _enter(self, lane: Lane, tokens: int) -> bool:
+        assert self._admission
+        with self._wait():
+            return await self._admission.enter(lane, tokens)
+
+    async def _filled(self, work: Work) -> Exchange | Failure | None:
+        """Send the request with its files, which are in memory until the reply is here. None: not now."""
+        assert self._admission and self.wiring.fill
+        async with self.wiring.fill(work.request.body) as whole:
+            if isinstance(whole, Failure):
+                return whole
+            # Room for the bytes may have been long in coming: look at the gate again.
+            if self._admission.closed or work.lane.gate.open_in(self.wiring.clock()) > 0:
                 return None
+            return await self._talk(work, whole)
+
+    async def _talk(self, work: Work, body: bytes) -> Exchange:
         sent_at, at = self.wiring.clock(), iso_now()
-        try:
-            self.wiring.sent(work.request, work.n, at)
-            reply = await self.wiring.send(work.request.body)
-            outcome = reply if isinstance(reply, Failure) else self.wiring.judge(reply, work.request)
-        except BaseException:
-            self._admission.leave(work.lane, settled=False)
-            raise
+        self.wiring.sent(work.request, work.n, at)
+        reply = await self.wiring.send(body)
+        outcome = reply if isinstance(reply, Failure) else self.wiring.judge(reply, work.request)
         return work.ended(outcome, (at, sent_at, self.wiring.clock() - sent_at), self.wiring)
 
     def _verdict(self, work: Work, exchange: Exchange) -> Settled | Again | RunnerError:

@@ -5,7 +5,7 @@ Rule: nothing here waits or decides; the engine carries a row through its exchan
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from runner.halts import Watch
@@ -61,6 +61,17 @@ class Work:
             started_at=self.attempts[0].started_at,
             finished_at=iso_now(),
             cost_usd=exchange.attempt.cost_usd,
+        )
+
+    def unsent(self, failure: Failure) -> Settled:
+        """The row is final without this request: nothing left, so no exchange is counted and no request is its own."""
+        now = iso_now()
+        return Settled(
+            request=replace(self.request, hash=""),
+            outcome=failure,
+            attempts=(*self.request.prior, *self.attempts),
+            started_at=self.attempts[0].started_at if self.attempts else now,
+            finished_at=now,
         )
 
 

@@ -107,7 +107,7 @@ class Feeder:
         while batch := await anyio.to_thread.run_sync(self._take, part.number, rows):
             for row in batch:
                 if row.index not in opened.done:
-                    await self._hand_out(self._made(row, opened), requests, events)
+                    await self._hand_out(await self._make(row, opened), requests, events)
 
     def _take(self, range_no: int, rows: Iterator[Row]) -> list[Row]:
         """The next rows, if the input still stands when they have been read: nothing is sent that was not surveyed."""
@@ -115,6 +115,11 @@ class Feeder:
         if batch:
             self._rows.verify(range_no)
         return batch
+
+    async def _make(self, row: Row, opened: OpenRange) -> Request | Settled:
+        if not self._recipe.asks_disk:
+            return self._made(row, opened)
+        return await anyio.to_thread.run_sync(self._made, row, opened)  # the disk may be far away
 
     def _made(self, row: Row, opened: OpenRange) -> Request | Settled:
         prior = opened.prior.get(row.index, ())

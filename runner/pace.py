@@ -146,6 +146,13 @@ class Lane:
         if self.tokens:
             self.tokens.take(now, tokens)
 
+    def give_back(self, tokens: int) -> None:
+        """A request that was let in did not leave."""
+        if self.requests:
+            self.requests.correct(-1)
+        if self.tokens:
+            self.tokens.correct(-tokens)
+
     def failed(self, failure: Failure, now: float, sent_at: float, wait_s: float) -> None:
         """Close the gate after a failure that slows all. A lane that cannot be reached, or whose key is refused, is
         probed by single requests; one that is too busy gets a smaller window."""

@@ -6,6 +6,7 @@ Rule: an engine knows the job only by these: the wire, the rules and the clocks 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -30,6 +31,8 @@ class Ended:
 
 Event = Ended | Settled
 Send = Callable[[bytes], Awaitable[Reply | Failure]]
+#: A request's body -> the body with its local files, while it is open; Failure(INPUT): one of them cannot be sent.
+Fill = Callable[[bytes], AbstractAsyncContextManager[bytes | Failure]]
 
 
 class Engine(Protocol):
@@ -54,6 +57,7 @@ class Wiring:
     luck: Callable[[], float]
     price_source: Callable[[str], str | None] = lambda model: None
     clock: Callable[[], float] = anyio.current_time
+    fill: Fill | None = None  #: None: requests are sent as they are
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from runner.columns import ResultSpec, conflicts, part_schema, result_schema
 from runner.errors import JobError, RunDirectoryError
+from runner.media import attach_of
 from runner.outputs import Output, compile_output
 from runner.parts import Shape
 from runner.pricing import Price, price_of
@@ -195,7 +196,7 @@ def prepare(loaded: Loaded, taken: Survey) -> Prepared:
     shape = Shape(results, part_schema(inputs, results, job.output.prefix))
     prices = Prices(job)
     reader = Reader(taken, loaded.run_root / DIRECTORY)
-    recipe = recipe_of(job.request.model, prompt, loaded.base_url, prices.of)
+    recipe = recipe_of(job.request.model, prompt, loaded.base_url, prices.of, attach_of(job, loaded.base))
     return Prepared(loaded, taken, reader, prompt, output, spec, shape, recipe, prices)
 
 

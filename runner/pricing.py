@@ -98,16 +98,20 @@ def cost(usage: Usage, price: Price | None) -> Decimal | None:
     return _rounded((dollars + plain * price.input).scaleb(_MILLIONTH), _FIFTEEN)
 
 
-def upper_bound(body_bytes: int, max_output_tokens: int | None, choices: int, price: Price | None) -> Decimal | None:
-    """Dollars that one exchange can cost at most; None when the price or the cap of the output is not known.
+def upper_bound(
+    prompt_tokens: int | None, max_output_tokens: int | None, choices: int, price: Price | None
+) -> Decimal | None:
+    """Dollars that one exchange can cost at most; None when the price, the prompt or the cap of the output is unknown.
 
-    A token covers at least one byte, so the body's bytes are taken as tokens at the dearest of the input rates. What
-    the provider fetches itself (an image behind a link) is not in the bytes.
+    prompt_tokens: at most. A token covers at least one byte, so of text it is the bytes. They are taken at the dearest
+    of the input rates.
     """
-    if price is None or price.input is None or price.output is None or max_output_tokens is None:
+    if price is None or price.input is None or price.output is None:
+        return None
+    if prompt_tokens is None or max_output_tokens is None:
         return None
     dearest = max(rate for rate in (price.input, price.cached_input, price.cache_write) if rate is not None)
-    dollars = body_bytes * dearest + max_output_tokens * choices * price.output
+    dollars = prompt_tokens * dearest + max_output_tokens * choices * price.output
     return _rounded(dollars.scaleb(_MILLIONTH), _FIFTEEN_UP)
 
 

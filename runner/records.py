@@ -106,6 +106,7 @@ class Request:
     hash: str
     model: str
     tokens: int  #: estimate of prompt plus output cap, for tokens_per_minute
+    prompt_tokens: int = 0  #: of these, the prompt
     reserved_usd: Decimal | None = None  #: upper bound of what one exchange can cost; None: unknown
     choices: int = 1  #: n
     epoch: int = 1

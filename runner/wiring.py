@@ -11,6 +11,7 @@ from runner.credentials import Key, resolve_headers
 from runner.engine import LocalEngine
 from runner.halts import Terms
 from runner.keep import Keeper
+from runner.media import Media, folder_of
 from runner.ports import Settings, Wiring
 from runner.prepare import Loaded, Prepared
 from runner.pricing import cost
@@ -44,7 +45,7 @@ def transport_of(prepared: Prepared, endpoint: Endpoint, key: Key | None) -> Tra
 
 
 def engine_of(prepared: Prepared, keeper: Keeper, transport: Transport, key: Key | None) -> LocalEngine:
-    prices = prepared.prices
+    prices, folder = prepared.prices, folder_of(prepared.job, prepared.loaded.base)
 
     def rekey() -> bool:
         changed = key is not None and key.reload()
@@ -60,6 +61,7 @@ def engine_of(prepared: Prepared, keeper: Keeper, transport: Transport, key: Key
         rekey=rekey,
         luck=random.random,
         price_source=prices.source,
+        fill=Media(folder).filled if folder else None,
         clock=time.monotonic,  # the loop's own clock counts whole milliseconds under uvloop
     )
     return LocalEngine(wiring, settings_of(prepared))

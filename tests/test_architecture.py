@@ -33,6 +33,7 @@ LAYERS = {
         "sources",
         "survey",
         "transport",
+        "media",
         "credentials",
         "files",
         "frames",

@@ -69,6 +69,12 @@ def test_a_text_part_may_come_from_a_file() -> None:
     assert read["content"] == [{"type": "text", "text": "hello"}]
 
 
+def test_a_part_that_names_local_media_is_no_text_to_be_read() -> None:
+    parts = [{"type": kind, kind: {"file": "gone.bin"}} for kind in ("image_url", "input_audio", "file")]
+    message = {"role": "user", "content": parts}
+    assert job({}, request={"messages": [message]}).request.messages == (message,)
+
+
 @pytest.mark.parametrize(
     ("path", "text"), [("s.json", '{"type": "object"}'), ("s.yaml", "type: object"), ("s", '{"type": "object"}')]
 )

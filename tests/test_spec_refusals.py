@@ -30,18 +30,6 @@ def mistakes(text: str, overrides: Sequence[str] = ()) -> list[str]:
     return list(raised.value.mistakes)
 
 
-LOCAL_FILES = [
-    ("image_url", "{file: a.png}"),
-    ("image_url", "{url: {file: a.png}}"),
-    ("input_audio", "{file: a.wav}"),
-    ("file", "{file: a.pdf}"),
-]
-
-
-def _message(part: str, value: str) -> str:
-    return f"request: {{messages: [{{role: user, content: [{{type: {part}, {part}: {value}}}]}}]}}"
-
-
 REFUSED = [
     ("input: {path: a, format: openai_batch}", "input.format"),
     ("matrix: {model: [a, b]}", "matrix"),
@@ -61,7 +49,6 @@ REFUSED = [
     ("notify: {webhook_env: HOOK}", "notify.webhook_env"),
     ("engine: batch", "engine"),
     ("engine: ray", "engine"),
-    *((_message(part, value), f"request.messages.0.content.0.{part}") for part, value in LOCAL_FILES),
 ]
 
 

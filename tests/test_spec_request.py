@@ -162,6 +162,10 @@ PARTS = [
     {"type": "image_url", "image_url": {"url": "https://x/a.png", "detail": "low"}},
     {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
     {"type": "file", "file": {"file_data": "data:application/pdf;base64,AA", "filename": "a.pdf"}},
+    {"type": "file", "file": {"file_id": "f-1"}},
+    {"type": "image_url", "image_url": {"file": "{{ path }}", "detail": "high"}},
+    {"type": "input_audio", "input_audio": {"file": "a.wav"}},
+    {"type": "file", "file": {"file": "a.pdf", "filename": "b.pdf"}},
 ]
 MESSAGES = [
     {"role": "system", "content": "x", "name": "rules"},
@@ -205,11 +209,28 @@ BAD_MESSAGES: list[tuple[Any, str]] = [
     ),
     (
         {"role": "user", "content": [{"type": "file", "file": {"filename": "a"}}]},
-        ".content.0.file: needs either file_id or file_data",
+        ".content.0.file: needs one of file_id, file_data and file (a local path)",
     ),
+]
+BAD_MEDIA = [
+    ("image_url", {"detail": "low"}, ": needs either url or file (a local path)"),
+    ("image_url", {"url": "https://x", "file": "a"}, ": needs either url or file (a local path)"),
+    ("image_url", {"file": "a", "detail": "hgh"}, ".detail: must be auto, low or high; did you mean high?"),
+    ("image_url", {"url": "x", "fil": "a"}, ".fil: unknown key; did you mean file?"),
+    ("image_url", {"file": ""}, ".file: must not be empty"),
+    ("input_audio", {"data": "AAAA"}, ": needs data and format, or file (a local path)"),
+    ("input_audio", {"file": "a", "format": "wav"}, ": a local file says itself what it is; leave out data and format"),
+    ("file", {"file": "a", "file_id": "b"}, ": needs one of file_id, file_data and file (a local path)"),
+    ("file", {"file_data": "data:,"}, ": file_data needs a filename"),
 ]
 
 
 @pytest.mark.parametrize(("message", "said"), BAD_MESSAGES)
 def test_a_message_that_is_none_is_told_by_its_place(message: Any, said: str) -> None:
     assert mistakes(messages=[message]) == [f"messages.0{said}"]
+
+
+@pytest.mark.parametrize(("kind", "value", "said"), BAD_MEDIA)
+def test_a_part_with_media_names_them_in_one_way(kind: str, value: dict[str, Any], said: str) -> None:
+    message = {"role": "user", "content": [{"type": kind, kind: value}]}
+    assert mistakes(messages=[message]) == [f"messages.0.content.0.{kind}{said}"]

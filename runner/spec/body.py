@@ -44,16 +44,36 @@ def _part(kind: str, content: Shape) -> Fields:
     return Fields({"type": OneOf((kind,)), kind: content}, {"prompt_cache_breakpoint": EXPLICIT})
 
 
-def _file_is_one(value: Mapping[str, Any]) -> str | None:
-    given = [name for name in ("file_id", "file_data") if value.get(name) is not None]
-    return None if len(given) == 1 else "needs either file_id or file_data"
+def _given(value: Mapping[str, Any], *names: str) -> list[str]:
+    return [name for name in names if value.get(name) is not None]
 
 
+def _one_image(value: Mapping[str, Any]) -> str | None:
+    return None if len(_given(value, "url", "file")) == 1 else "needs either url or file (a local path)"
+
+
+def _one_recording(value: Mapping[str, Any]) -> str | None:
+    if not _given(value, "file"):
+        return None if len(_given(value, "data", "format")) == 2 else "needs data and format, or file (a local path)"
+    return "a local file says itself what it is; leave out data and format" if len(_given(value, *value)) > 1 else None
+
+
+def _one_file(value: Mapping[str, Any]) -> str | None:
+    given = _given(value, "file_id", "file_data", "file")
+    if len(given) != 1:
+        return "needs one of file_id, file_data and file (a local path)"
+    return "file_data needs a filename" if given == ["file_data"] and not _given(value, "filename") else None
+
+
+#: `file` is a local path, sent as its bytes (wire/attach.py). For texts, `{file: path}` is read at load (files.py).
+IMAGE = Fields({}, {"url": FILLED, "file": FILLED, "detail": OneOf(("auto", "low", "high"))}, _one_image)
+RECORDING = Fields({}, {"data": FILLED, "format": OneOf(("wav", "mp3")), "file": FILLED}, _one_recording)
+DOCUMENT = Fields({}, {"file_id": FILLED, "file_data": FILLED, "filename": FILLED, "file": FILLED}, _one_file)
 PARTS = {
     "text": _part("text", PROMPT),
-    "image_url": _part("image_url", Fields({"url": FILLED}, {"detail": OneOf(("auto", "low", "high"))})),
-    "input_audio": _part("input_audio", Fields({"data": FILLED, "format": OneOf(("wav", "mp3"))})),
-    "file": _part("file", Fields({}, {"file_id": FILLED, "file_data": FILLED, "filename": TEXT}, _file_is_one)),
+    "image_url": _part("image_url", IMAGE),
+    "input_audio": _part("input_audio", RECORDING),
+    "file": _part("file", DOCUMENT),
     "refusal": _part("refusal", TEXT),
 }
 

@@ -28,25 +28,16 @@ def _many(value: Any) -> bool:
     return isinstance(value, list | dict)
 
 
-def _local(part: Any) -> bool:
-    return isinstance(part, dict) and ("file" in part or any(isinstance(value, dict) for value in part.values()))
-
-
-LOCAL = "local files in messages are not built yet; give a URL, a data: URI or base64 text"
 MATRIX = "several models in one job are not built yet; write one job for each"
 SPENDING = "spending limits are not built yet; leave it null"
 STREAM = "streaming is not built yet; leave it out, the answers are the same"
 DIALECT = "rewriting requests for a provider is not built yet; write auto or none"
-PART = "request.messages.*.content.*."
 
 #: (where, when, sentence)
 NOT_BUILT: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("input.format", _is("openai_batch"), "reading batch files is not built yet; use jsonl, parquet or csv"),
     ("matrix", _given, MATRIX),
     ("request.model", _many, MATRIX),
-    (PART + "image_url", _local, LOCAL),
-    (PART + "input_audio", _local, LOCAL),
-    (PART + "file", _local, LOCAL),
     ("request.stream", _other_than(None, False), STREAM),
     ("request.stream_options", _given, STREAM),
     ("endpoint.dialect", _is("openai", "claude", "gemini"), DIALECT),

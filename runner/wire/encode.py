@@ -43,17 +43,16 @@ def encode(index: int, body: Mapping[str, Any], base_url: str) -> Request | Fail
     if isinstance(data, Failure):
         return data
     if len(data) > MAX_BODY_BYTES:
-        return input_failure(
-            f"the request has {len(data):,} bytes, the limit is {MAX_BODY_BYTES:,}; shorten what the template takes in"
-        )
+        return too_large(len(data))
     choices = _count(body.get("n")) or 1
-    cap = output_cap(body)
+    cap, prompt = output_cap(body), len(data) // BYTES_PER_TOKEN
     return Request(
         index=index,
         body=data,
         hash=request_hash(data, base_url),
         model=str(body.get("model", "")),
-        tokens=len(data) // BYTES_PER_TOKEN + (USUAL_OUTPUT_TOKENS if cap is None else cap) * choices,
+        tokens=prompt + (USUAL_OUTPUT_TOKENS if cap is None else cap) * choices,
+        prompt_tokens=prompt,
         choices=choices,
     )
 
@@ -68,6 +67,10 @@ def request_hash(body: bytes, base_url: str) -> str:
 def output_cap(body: Mapping[str, Any]) -> int | None:
     """The most tokens that one choice may answer with, where the body says so; -1 (no limit, llama.cpp) is None."""
     return _count(body.get("max_completion_tokens")) or _count(body.get("max_tokens"))
+
+
+def too_large(size: int) -> Failure:
+    return input_failure(f"the request has {size:,} bytes, the limit is {MAX_BODY_BYTES:,}; shorten what goes into it")
 
 
 def input_failure(message: str) -> Failure:
