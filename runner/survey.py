@@ -21,14 +21,15 @@ import pyarrow as pa
 from runner.errors import InputError
 from runner.sources import delimited
 from runner.sources.catalog import STDIN, BadLines, File, Range, Segment, Survey, SurveyOptions, labels
+from runner.sources.copies import SpoolFile
 from runner.sources.expand import common_format
-from runner.sources.hugegroups import copy_rows, is_huge
+from runner.sources.hugegroups import Piece, copy_rows, is_huge
 from runner.sources.lines import Record, Span, refuse_foreign
 from runner.sources.parquet import Shape, cuts, group_hash, segment_keys, shape
 from runner.sources.promote import unify
 from runner.sources.reader import unchanged
-from runner.sources.spool import SpoolFile, Spooling
-from runner.sources.stream import OPEN_END, Stream, whole_text
+from runner.sources.spool import Spooling
+from runner.sources.stream import OPEN_END, Copying, Stream, whole_text
 from runner.sources.text import RECORDS
 from runner.sources.tiles import Tiler, hash_of, part_rows
 from runner.sources.types import Columns
@@ -120,16 +121,19 @@ class _Pass:
 
     file: File
     span: Span
-    stream: Stream | None  #: of a file that cannot be sought
+    stream: Stream | None = None  #: of a file that cannot be sought
 
 
 def _text(files: Sequence[File], options: SurveyOptions, meter: _Meter, spooling: Spooling | None) -> Survey:
     names = labels([file.path for file in files])
-    passes = [_pass(file, names[number], number, meter, spooling) for number, file in enumerate(files)]
+    copyings = [_copying(file, number, options, spooling) for number, file in enumerate(files)]
+    passes = [_pass(file, names[number], meter, copyings[number]) for number, file in enumerate(files)]
     spans = [each.span for each in passes]
     tiler = Tiler(options.rows_per_part, [span.header for span in spans])
     columns, complaints = Columns(), _Complaints()
     for number, record in islice(_metered(passes, RECORDS[files[0].format], meter), options.limit):
+        if copying := copyings[number]:
+            copying.row(tiler.rows, record)
         tiler.add(number, record)
         _, _, raw, data, error = record
         if data is None:
@@ -139,7 +143,7 @@ def _text(files: Sequence[File], options: SurveyOptions, meter: _Meter, spooling
     rows_per_part = part_rows(tiler.rows, options.rows_per_part)
     ranges = tiler.ranges(rows_per_part)
     return Survey(
-        files=tuple(_surveyed(each, tiler, number) for number, each in enumerate(passes)),
+        files=tuple(_surveyed(each, tiler, number, rows_per_part) for number, each in enumerate(passes)),
         rows=tiler.rows,
         rows_per_part=rows_per_part,
         ranges=ranges,
@@ -163,13 +167,18 @@ class _Complaints:
         return BadLines(self._count, tuple(self._first))
 
 
-def _pass(file: File, label: str, number: int, meter: _Meter, spooling: Spooling | None) -> _Pass:
+def _copying(file: File, number: int, options: SurveyOptions, spooling: Spooling | None) -> Copying | None:
+    if not spooling or not is_packed(file.path):
+        return None
+    return Copying(options.rows_per_part, partial(spooling.file, number, "zst"))
+
+
+def _pass(file: File, label: str, meter: _Meter, copying: Copying | None) -> _Pass:
     if not is_packed(file.path):
         refuse_foreign(file.path, label)
         span = Span(file.path, label, 0, file.size)
-        return _Pass(file, delimited.header(span) if file.format == "csv" else span, None)
-    copy = partial(spooling.file, number, "zst") if spooling else None
-    stream = Stream(file.path, label, meter.add, copy)
+        return _Pass(file, delimited.header(span) if file.format == "csv" else span)
+    stream = Stream(file.path, label, meter.add, copying)
     span = Span(file.path, label, 0, OPEN_END, source=stream.rest)
     return _Pass(file, _headed(span, stream) if file.format == "csv" else span, stream)
 
@@ -218,8 +227,8 @@ def _ended(each: _Pass, stream: Stream, last: Record | None) -> None:
         )
 
 
-def _surveyed(each: _Pass, tiler: Tiler, number: int) -> File:
-    spool, frames = each.stream.finish() if each.stream else ("", ())
+def _surveyed(each: _Pass, tiler: Tiler, number: int, rows_per_part: int) -> File:
+    spool, frames = each.stream.copied(rows_per_part) if each.stream else ("", ())
     file = replace(
         each.file,
         rows=tiler.file_rows[number],
@@ -249,27 +258,29 @@ def _parquet(files: Sequence[File], options: SurveyOptions, meter: _Meter, spool
         replace(file, rows=rows, hash=hash_of(keys), columns=tuple(each.schema.names), groups=each.groups)
         for file, each, rows, keys in zip(files, shapes, counts, hashes, strict=True)
     ]
+    ranges = tuple(
+        _parquet_range(first, min(first + rows_per_part, ends[-1]), ends, shapes, hashes)
+        for first in range(0, ends[-1], rows_per_part)
+    )
     if spooling:
-        taken = [_copied(file, shapes[n], rows_per_part, partial(spooling.file, n)) for n, file in enumerate(taken)]
+        for number, each in enumerate(shapes):
+            # too large to be decoded for every range
+            if taken[number].rows and is_huge(each, rows_per_part):
+                copy = spooling.file(number, "arrows.zst")
+                taken[number] = _copied(taken[number], each, _pieces(ranges, number), copy)
     return Survey(
-        files=tuple(taken),
-        rows=ends[-1],
-        rows_per_part=rows_per_part,
-        ranges=tuple(
-            _parquet_range(first, min(first + rows_per_part, ends[-1]), ends, shapes, hashes)
-            for first in range(0, ends[-1], rows_per_part)
-        ),
-        schema=schema,
-        options=options,
+        files=tuple(taken), rows=ends[-1], rows_per_part=rows_per_part, ranges=ranges, schema=schema, options=options
     )
 
 
-def _copied(file: File, each: Shape, rows_per_part: int, make: Callable[[str], SpoolFile]) -> File:
-    """The file, with the rows copied if its row groups are too large to be decoded for every range."""
-    if not file.rows or not is_huge(each, rows_per_part):
-        return file
-    copy = make("arrows")
-    copy_rows(each, file.rows, rows_per_part, copy)
+def _pieces(ranges: Sequence[Range], number: int) -> Iterator[Piece]:
+    """How the rows of a file lie in the ranges."""
+    segments = (segment for each in ranges for segment in each.segments)
+    return (Piece(segment.first, segment.end) for segment in segments if segment.file == number)
+
+
+def _copied(file: File, each: Shape, pieces: Iterator[Piece], copy: SpoolFile) -> File:
+    copy_rows(each, pieces, copy)
     return replace(file, spool=copy.path.name, frames=copy.finish())
 
 

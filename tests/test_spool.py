@@ -11,6 +11,7 @@ import os
 import random
 import stat
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +26,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import ChangedError, InputError, StorageError
-from runner.sources import DIRECTORY, STDIN, Reader, Spooling, copies_stand, expand, hugegroups, stream, unpack
+from runner.sources import (
+    DIRECTORY,
+    STDIN,
+    Reader,
+    Spooling,
+    copies,
+    copies_stand,
+    expand,
+    hugegroups,
+    stream,
+    tiles,
+    unpack,
+)
+from runner.sources.catalog import Frame
 from runner.survey import Survey, SurveyOptions, survey
 
 JSONL = SurveyOptions(rows_per_part=3)
@@ -42,6 +56,12 @@ def piped(data: bytes) -> Iterator[None]:
 
 def zstd(data: bytes) -> bytes:
     return bytes(ZSTD.compress(data, asbytes=True))
+
+
+def unzstd(run_root: Path, found: Survey) -> bytes:
+    """All that the copy of the first file holds, as `zstd -dc` gives it."""
+    copy = run_root / DIRECTORY / found.files[0].spool
+    return bytes(pa.CompressedInputStream(pa.BufferReader(copy.read_bytes()), "zstd").read())
 
 
 def lines(rows: Sequence[Any]) -> bytes:
@@ -71,33 +91,62 @@ def everything(found: Survey, reader: Reader) -> Any:
 
 
 ROWS = st.lists(
-    st.dictionaries(st.sampled_from(["a", "b", "c"]), st.text(max_size=40) | st.integers() | st.none(), max_size=3)
+    st.dictionaries(st.sampled_from(["a", "b", "c"]), st.text(max_size=40) | st.integers() | st.none(), max_size=3),
+    max_size=30,
 )
 
 
+@contextmanager
+def small_ranges() -> Iterator[None]:
+    """Automatic ranges of 2 … 8 rows, a quarter of all; text in pieces of 64 bytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"BLOCK_ROWS": 2, "SMALLEST": 2, "LARGEST": 8, "_PARTS": 4}.items():
+            patch.setattr(tiles, name, value)
+        patch.setattr(stream, "LARGEST", 8)
+        patch.setattr(unpack, "BLOCK_BYTES", 64)
+        yield
+
+
+def assert_a_frame_a_range(found: Survey) -> None:
+    """Every range has a frame of its own in each file that it lies in, and nothing else has one."""
+    for number, file in enumerate(found.files):
+        if file.spool:
+            pieces = [piece for each in found.ranges for piece in each.segments if piece.file == number]
+            begins = [0, *(frame.end for frame in file.frames)]
+            assert len(file.frames) == len(pieces)
+            for piece, (begin, end) in zip(pieces, itertools.pairwise(begins), strict=True):
+                assert begin <= piece.start <= piece.end <= end
+
+
 @settings(deadline=None, max_examples=60)
-@given(rows=ROWS, cuts=st.lists(st.integers(0, 2000), max_size=4), frame_bytes=st.sampled_from([1, 40, 1 << 20]))
+@given(
+    rows=ROWS.filter(len),
+    blank=st.lists(st.sampled_from([b"", b"", b"", b"\n", b" \n\r\n", b"\n" * 200]), min_size=1, max_size=3),
+    cuts=st.lists(st.integers(0, 2000), max_size=4),
+    rows_per_part=st.sampled_from(["auto", "auto", 1, 3, 100]),
+)
 def test_plain_gzip_zstd_and_stdin_are_the_same_rows_tables_and_hashes(
-    rows: list[Any], cuts: list[int], frame_bytes: int
+    rows: list[Any], blank: list[bytes], cuts: list[int], rows_per_part: Any
 ) -> None:
-    text = lines(rows)
+    text = b"".join(gap + lines([row]) for gap, row in zip(itertools.cycle(blank), rows, strict=False)) + blank[-1]
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     pieces = [text[begin:end] for begin, end in itertools.pairwise(edges)]
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "FRAME_BYTES", frame_bytes)
-        patch.setattr(unpack, "BLOCK_BYTES", 64)
+    options = SurveyOptions(rows_per_part=rows_per_part)
+    with tempfile.TemporaryDirectory() as folder, small_ranges():
         base = Path(folder)
         plain, packed, frames = base / "t.jsonl", base / "t.jsonl.gz", base / "t.jsonl.zst"
         plain.write_bytes(text)
         packed.write_bytes(b"".join(map(gzip.compress, pieces)))
         frames.write_bytes(b"".join(map(zstd, pieces)))
-        expected = everything(*read_in_place(plain))
+        expected = everything(*read_in_place(plain, options))
         for path in (packed, frames):
-            assert everything(*settled(base / "run", [path])) == expected
-            assert everything(*read_in_place(path)) == expected
-        if text:
-            with piped(text):
-                assert everything(*settled(base / "piped", [STDIN])) == expected
+            found, reader = settled(base / "run", [path], options)
+            assert everything(found, reader) == expected
+            assert_a_frame_a_range(found)
+            assert unzstd(base / "run", found) == text
+            assert everything(*read_in_place(path, options)) == expected
+        with piped(text):
+            assert everything(*settled(base / "piped", [STDIN], options)) == expected
 
 
 @pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.zst", "-"])
@@ -258,7 +307,7 @@ def test_a_copy_is_for_its_owner_alone_and_readable_by_zstd(tmp_path: Path) -> N
     assert copy.name == found.files[0].spool
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert stat.S_IMODE(copy.parent.stat().st_mode) == 0o700
-    assert pa.CompressedInputStream(pa.BufferReader(copy.read_bytes()), "zstd").read() == text
+    assert unzstd(tmp_path / "runs" / "r", found) == text
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["r"]
 
 
@@ -326,8 +375,9 @@ def test_a_copy_that_was_harmed_is_told_by_name(tmp_path: Path, harm: Callable[[
     harm(copy)
     assert copies_stand(found.files, tmp_path / "r") == stands
     with pytest.raises(ChangedError) as caught:
-        reader.verify(0)
-        list(reader.rows(0))
+        for number in range(len(found.ranges)):
+            reader.verify(number)
+            list(reader.rows(number))
     assert caught.value.message == f"the copy of stdin in {copy} is damaged or gone"
     assert caught.value.hint.endswith("give the same rows on stdin")
 
@@ -373,9 +423,10 @@ def test_huge_row_groups_are_copied_and_nothing_else_changes(
     options = SurveyOptions(rows_per_part=rows, limit=limit)
     plain = survey([path], options)
     monkeypatch.setattr(hugegroups, "HUGE_GROUP_RANGES", 0)
-    monkeypatch.setattr(hugegroups, "_FRAME_BYTES", 4000)
+    monkeypatch.setattr(hugegroups, "_BATCH_BYTES", 4000)
     found, reader = settled(tmp_path / "r", [path], options)
-    assert found.files[0].spool.endswith(".arrows")
+    assert found.files[0].spool.endswith(".arrows.zst")
+    assert_a_frame_a_range(found)
     assert not plain.files[0].spool
     path.unlink()  # from here on the copy alone is read
     pq.write_table(WIDE, path, row_group_size=600)
@@ -397,3 +448,114 @@ def test_only_files_with_huge_row_groups_are_copied(
     pq.write_table(WIDE, tmp_path / "t.parquet", row_group_size=300)
     found, _ = settled(tmp_path / "r", [tmp_path / "t.parquet"], SurveyOptions(rows_per_part=100))
     assert bool(found.files[0].spool) == huge
+
+
+def test_a_survey_of_files_joins_the_small_frames_of_the_early_ones(tmp_path: Path) -> None:
+    rows = [{"n": n} for n in range(60)]
+    for name, begin, end in [("a", 0, 5), ("b", 5, 7), ("c", 7, 60)]:
+        (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress(lines(rows[begin:end])))
+    with small_ranges():
+        found, reader = settled(tmp_path / "r", expand(["*.gz"], tmp_path), SurveyOptions())
+    assert (found.rows_per_part, len(found.ranges)) == (8, 8)
+    assert [len(file.frames) for file in found.files] == [1, 1, 8]
+    assert_a_frame_a_range(found)
+    assert len(list((tmp_path / "r" / DIRECTORY).iterdir())) == 3
+    assert [row.data for number in range(8) for row in reader.rows(number)] == rows
+
+
+def test_frames_that_are_as_large_as_ranges_get_are_never_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[int] = []
+    join = copies.SpoolFile.join
+
+    def noting(small: Any, part: int, target: Any) -> None:
+        join(small, part, target)
+        moved.append(target._frames[-1].end)
+
+    monkeypatch.setattr(copies.SpoolFile, "join", noting)
+    text = lines([{"n": f"{n:03}"} for n in range(200)])
+    (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress(text))
+    with small_ranges():
+        found, _ = settled(tmp_path / "r", [tmp_path / "t.jsonl.gz"], SurveyOptions())
+    assert_a_frame_a_range(found)
+    assert moved == [found.ranges[2].segments[0].start]  # once, the first 16 rows: 4 ranges of 4 at most
+
+
+def test_a_limit_ends_the_copy_behind_its_last_row(tmp_path: Path) -> None:
+    text = lines([{"n": n} for n in range(9)])
+    for limit in (0, 1, 3, 4):
+        with piped(b"n,m\n1,2\n3,4\n5,6\n7,8\n9,0\n"):
+            found, _ = settled(tmp_path / f"c{limit}", [STDIN], replace(CSV, limit=limit))
+        assert unzstd(tmp_path / f"c{limit}", found) == b"n,m\n1,2\n3,4\n5,6\n7,8\n"[: 4 + 4 * limit if limit else 0]
+        with piped(text):
+            found, _ = settled(tmp_path / f"r{limit}", [STDIN], replace(JSONL, limit=limit or 5))
+        assert unzstd(tmp_path / f"r{limit}", found) == text[: 9 * (limit or 5)]
+        assert_a_frame_a_range(found)
+
+
+def test_a_range_is_read_out_of_its_own_frame(tmp_path: Path) -> None:
+    with piped(lines([{"n": n} for n in range(10)])):
+        found, reader = settled(tmp_path / "r", [STDIN])
+    copy = tmp_path / "r" / DIRECTORY / found.files[0].spool
+    begin, end = found.files[0].frames[0].stop, found.files[0].frames[1].stop
+    copy.write_bytes(bytes(begin) + copy.read_bytes()[begin:end] + bytes(copy.stat().st_size - end))
+    assert [row.data for row in reader.rows(1)] == [{"n": 3}, {"n": 4}, {"n": 5}]
+
+
+BLANKS, ROW = b" " * 9_999 + b"\n", b'{"n": "' + b"x" * 9_990 + b'"}\n'
+
+
+@pytest.mark.parametrize(("filling", "rows_per_part"), [(BLANKS, 1), (BLANKS, 1_000_000), (ROW, 1_000_000)])
+def test_memory_is_bounded_whatever_a_range_holds(tmp_path: Path, filling: bytes, rows_per_part: int) -> None:
+    path = tmp_path / "t.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"n": "1"}\n' + filling * 3_000 + b'{"n": "2"}\n', 1))
+    tracemalloc.start()
+    try:
+        found, reader = settled(tmp_path / "r", [path], SurveyOptions(rows_per_part=rows_per_part))
+        assert sum(1 for _ in reader.rows(len(found.ranges) - 1)) in (1, found.rows)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 << 20
+    assert_a_frame_a_range(found)
+
+
+def test_runs_with_text_in_frames_of_a_megabyte_go_on(tmp_path: Path) -> None:
+    rows = [{"n": n, "text": "x" * (n % 5)} for n in range(20)]
+    with piped(lines(rows)):
+        found, reader = settled(tmp_path / "r", [STDIN])
+    expected = everything(found, reader)
+    text, place, ends = lines(rows), tmp_path / "r" / DIRECTORY, (50, 51, 200, 201, 300, len(lines(rows)))
+    pieces = [zstd(text[begin:end]) for begin, end in itertools.pairwise([0, *ends])]
+    assert everything(*earlier(found, place, "00000.0badcafe.zst", ends, pieces)) == expected
+
+
+def earlier(
+    found: Survey, place: Path, name: str, ends: Sequence[int], pieces: Sequence[bytes]
+) -> tuple[Survey, Reader]:
+    """The survey as an earlier version made it, with a copy in other frames."""
+    (place / name).write_bytes(b"".join(pieces))
+    stops = itertools.accumulate(map(len, pieces))
+    frames = tuple(
+        Frame(end, stop, tiles.hash_of([piece])) for end, stop, piece in zip(ends, stops, pieces, strict=True)
+    )
+    found = replace(found, files=(replace(found.files[0], spool=name, frames=frames),))
+    assert copies_stand(found.files, place.parent)
+    return found, Reader(found, place)
+
+
+def test_runs_with_arrow_streams_that_pack_themselves_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(WIDE, path)
+    monkeypatch.setattr(hugegroups, "HUGE_GROUP_RANGES", 0)
+    found, reader = settled(tmp_path / "r", [path], SurveyOptions(rows_per_part=300))
+    expected = everything(found, reader)
+    ends, pieces = (250, 400, 1000), []
+    for begin, end in itertools.pairwise([0, *ends]):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, WIDE.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+            writer.write_table(WIDE.slice(begin, end - begin))
+        pieces.append(sink.getvalue().to_pybytes())
+    place = tmp_path / "r" / DIRECTORY
+    assert everything(*earlier(found, place, "00000.0badcafe.arrows", ends, pieces)) == expected

@@ -4,7 +4,7 @@ lines, jsonl, delimited    bytes -> records            types    records -> Arrow
 parquet, promote           Parquet files, one schema   tiles    records -> ranges and their hashes
 expand                     patterns -> files           catalog  what a survey knows
 unpack, stream             .gz, .zst and stdin as text
-spool, hugegroups          copies of what cannot be sought
+spool, copies, hugegroups  copies of what cannot be sought
 reader                     rows and slices of a range
 """
 

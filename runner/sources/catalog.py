@@ -38,7 +38,7 @@ class SurveyOptions:
 
 
 class Frame(NamedTuple):
-    """A piece of the copy of a file that cannot be sought, that is read alone."""
+    """A piece of the copy of a file that cannot be sought, that is read alone: the rows of a range."""
 
     end: int  #: byte of the text behind what it holds; of a Parquet file the row
     stop: int  #: byte of the copy behind it

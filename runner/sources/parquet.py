@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from runner.errors import ChangedError, InputError
 from runner.records import Row
 from runner.sources.catalog import File, Range, Segment, Survey, labels
+from runner.sources.copies import Copy
 from runner.sources.hugegroups import copied_rows
 from runner.sources.lines import BLOCK_BYTES, opened, read
-from runner.sources.spool import Copy
 from runner.sources.tiles import digest, hash_of
 from runner.sources.types import without_columns
 

@@ -1,13 +1,13 @@
 """Copies of inputs that cannot be sought: stdin, compressed text, Parquet files with huge row groups.
 
-    input/00000.5f3a91c2.zst       text, as zstd frames of about 1 MB each: `zstd -dc` gives it back
-    input/00001.0b77c4de.arrows    rows of a Parquet file, as small Arrow streams one after another
+    input/00000.5f3a91c2.zst           text, a zstd frame for each range: `zstd -dc` gives it back
+    input/00001.0b77c4de.arrows.zst    rows of a Parquet file, each range's an Arrow stream in a zstd frame
 
 Rule: a copy lies beside the run until the run is ours, under a lock that dies with its process; then it is moved into
 the run's directory under a name that no other copy has, and survey.json names it. What a kill leaves is swept away by
 the next start.
 Strategy: the survey keeps where each frame ends, in the copy and in what it copies (bytes of text, or rows), and the
-hash of its bytes. Any stretch is read again from the frames that it touches.
+hash of its bytes (copies.py).
 """
 
 from __future__ import annotations
@@ -17,49 +17,19 @@ import os
 import re
 import secrets
 import shutil
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from runner import files
-from runner.errors import ChangedError
-from runner.sources.catalog import STDIN, File, Frame, Survey
-from runner.sources.tiles import hash_of
+from runner.sources.catalog import File, Survey
+from runner.sources.copies import Copy, SpoolFile
 
 #: Its name in a run directory.
 DIRECTORY = "input"
-_NAME = re.compile(r"\d{5,}\.[0-9a-f]{8}\.(zst|arrows)")
-
-
-class SpoolFile:
-    """One copy while it is written. A disk that refuses is a StorageError."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = files.open_append(path)
-        self._size = 0
-        self._frames: list[Frame] = []
-
-    def add(self, data: bytes, end: int) -> None:
-        """Append one frame; `end`: the byte of text, or the row, behind what it holds."""
-        files.write_all(self._descriptor, data, self.path)
-        self._size += len(data)
-        self._frames.append(Frame(end, self._size, hash_of([data])))
-
-    def finish(self) -> tuple[Frame, ...]:
-        """Make it durable; its frames. May be called again."""
-        if self._descriptor >= 0:
-            files.sync(self._descriptor, self.path)
-            self.close()
-        return tuple(self._frames)
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+_NAME = re.compile(r"\d{5,}\.[0-9a-f]{8}\.(zst|arrows\.zst|arrows)")
 
 
 class Spooling:
@@ -160,58 +130,7 @@ def _claim(place: Path) -> int | None:
     return descriptor
 
 
-class Copy:
-    """A finished copy, read by position. Each call opens it anew: any thread may call."""
-
-    def __init__(self, file: File, label: str, place: Path) -> None:
-        self._path = place / file.spool
-        self._label = label
-        self._again = "give the same rows on stdin" if file.path == STDIN else f"it is made again from {label}"
-        self._frames = file.frames
-        self._ends = [frame.end for frame in file.frames]
-
-    def frames(self, start: int, end: int) -> Iterator[tuple[int, int, bytes]]:
-        """(begin, end, bytes) of every frame that start … end touches. Raises ChangedError for a damaged one."""
-        for number in range(bisect_right(self._ends, start), len(self._ends)):
-            begin = self._ends[number - 1] if number else 0
-            if begin >= end:
-                return
-            yield begin, self._ends[number], self._bytes(number)
-
-    def check(self) -> None:
-        """Raise ChangedError when the copy is gone or has another size. Its bytes are checked as they are read."""
-        if not self._whole():
-            raise self._damaged()
-
-    def _whole(self) -> bool:
-        try:
-            return self._path.stat().st_size == (self._frames[-1].stop if self._frames else 0)
-        except OSError:
-            return False
-
-    def _bytes(self, number: int) -> bytes:
-        begin = self._frames[number - 1].stop if number else 0
-        data = self._read(begin, self._frames[number].stop - begin)
-        if hash_of([data]) != self._frames[number].hash:
-            raise self._damaged()
-        return data
-
-    def _read(self, begin: int, size: int) -> bytes:
-        try:
-            with self._path.open("rb") as handle:
-                handle.seek(begin)
-                return handle.read(size)
-        except OSError as error:
-            raise self._damaged() from error
-
-    def _damaged(self) -> ChangedError:
-        return ChangedError(
-            f"the copy of {self._label} in {self._path} is damaged or gone",
-            hint=f"remove what is left of it and run again: {self._again}",
-        )
-
-
 def copies_stand(found: Sequence[File], run_root: Path) -> bool:
     """Whether every copy that a survey names lies in the run's directory, whole by its size."""
     copies = [Copy(file, "", run_root / DIRECTORY) for file in found if file.spool]
-    return all(copy._whole() for copy in copies)
+    return all(copy.is_whole() for copy in copies)

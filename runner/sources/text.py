@@ -16,8 +16,8 @@ from runner.errors import ChangedError
 from runner.records import Row
 from runner.sources import delimited, jsonl
 from runner.sources.catalog import STDIN, File, Range, Segment, Survey, labels
+from runner.sources.copies import Copy
 from runner.sources.lines import Record, Span
-from runner.sources.spool import Copy
 from runner.sources.stream import Copied, Forward, whole_text
 from runner.sources.tiles import Tiler
 from runner.sources.types import array
