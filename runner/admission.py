@@ -65,15 +65,15 @@ class Admission:
         await ticket.called.wait()
         return ticket.admitted
 
-    def leave(self, lane: Lane, *, settled: bool) -> None:
-        """The exchange is over; when it settled its row, the answer counts as undurable until `saved`."""
+    def leave(self, lane: Lane, *, undurable: bool) -> None:
+        """The exchange is over. undurable: it settled its row or was paid for, which counts until it is `saved`."""
         lane.in_flight -= 1
         self.slots.in_flight -= 1
-        self.slots.undurable += settled
+        self.slots.undurable += undurable
         self.pump()
 
     def saved(self, count: int) -> None:
-        """So many settled rows are on disk."""
+        """So many of what was undurable are on disk."""
         self.slots.undurable -= count
         self.pump()
 

@@ -6,8 +6,9 @@ a cost below a thousand dollars has at most 15 digits and `repr` of its float is
 
 Strategy: two tables of types (`ATTEMPT`, `RESULT`); what a job did not ask for is a row of `OPTIONAL` and no column.
 
-An exchange is the row's answer when it is the last one and the row either is not failed or failed as OUTPUT (a paid
-answer that breaks the schema, kept all the same). Every other exchange is waste, free (0) when it was never billed.
+The row's own exchange is the last one that gave an answer, if the row is not failed or failed as OUTPUT (a paid answer
+that cannot be used, kept all the same): what came after it found nothing better. Every other exchange is waste, free
+(0) when it was never billed.
 """
 
 from __future__ import annotations
@@ -130,17 +131,19 @@ def record(settled: Settled, spec: ResultSpec) -> dict[str, Any]:
         "row_index": settled.request.index,
         "status": "failed" if failure else answer.status.value,
     }
+    own = own_place([each.error_kind for each in settled.attempts], line["status"], failure.kind if failure else None)
+    told = settled.attempts[-1 if own is None else own] if settled.attempts else None
     _put_answer(line, answer, spec)
     _put_source(line, settled.request.model, answer, spec.endpoint)
     _put_usage(line, answer.usage)
-    _put_money(line, settled, answered=failure is None or failure.kind is Kind.OUTPUT)
-    line["latency_s"] = settled.attempts[-1].seconds if settled.attempts else None
+    _put_money(line, settled, own)
+    line["latency_s"] = told.seconds if told else None
     line["first_token_s"] = answer.first_token_s
     line["started_at"] = settled.started_at
     line["finished_at"] = settled.finished_at
     line["error_kind"] = failure.kind.value if failure else None
     line["error"] = failure.message if failure else None
-    line["http_status"] = _http_status(settled, failure)
+    line["http_status"] = failure.status if failure else told and told.http_status
     line["attempts"] = [attempt_record(attempt) for attempt in settled.attempts]
     line["request_hash"] = settled.request.hash
     if spec.raw:
@@ -148,10 +151,16 @@ def record(settled: Settled, spec: ResultSpec) -> dict[str, Any]:
     return line
 
 
-def _http_status(settled: Settled, failure: Failure | None) -> int | None:
-    if failure or not settled.attempts:
-        return failure.status if failure else None
-    return settled.attempts[-1].http_status
+def is_answer(error_kind: str | None) -> bool:
+    """Whether an exchange of this kind gave a paid answer, if one that cannot be used."""
+    return error_kind is None or error_kind == Kind.OUTPUT
+
+
+def own_place(kinds: Sequence[str | None], status: str, error_kind: str | None) -> int | None:
+    """Which exchange of a row, by the error kinds of all of them, gave the row its answer; None: none did."""
+    if status == Status.FAILED and error_kind != Kind.OUTPUT:
+        return None
+    return next((place for place in range(len(kinds) - 1, -1, -1) if is_answer(kinds[place])), None)
 
 
 def attempt_record(attempt: Attempt) -> dict[str, Any]:
@@ -193,10 +202,9 @@ def tally(line: Mapping[str, Any]) -> Tally:
     """The exact totals of one record, from a journal line or a part: every exchange of the row counts."""
     attempts: Sequence[Mapping[str, Any]] = line["attempts"] or ()
     total = Tally(rows={line["status"]: 1})
-    answered = line["status"] != "failed" or line["error_kind"] == "OUTPUT"
-    own = attempts[-1] if answered and attempts else None
-    for attempt in attempts:
-        _count(total, attempt, wasted=attempt is not own)
+    own = own_place([each["error_kind"] for each in attempts], line["status"], line["error_kind"])
+    for place, attempt in enumerate(attempts):
+        _count(total, attempt, wasted=place != own)
     return total
 
 
@@ -257,10 +265,10 @@ def _put_usage(line: dict[str, Any], usage: Usage) -> None:
     line["total_tokens"] = usage.total_tokens
 
 
-def _put_money(line: dict[str, Any], settled: Settled, *, answered: bool) -> None:
+def _put_money(line: dict[str, Any], settled: Settled, own: int | None) -> None:
     attempts = settled.attempts
-    line["cost_usd"] = float(settled.cost_usd) if answered and settled.cost_usd is not None else None
-    line["wasted_usd"] = _dollars(attempts[:-1] if answered else attempts)
+    line["cost_usd"] = float(settled.cost_usd) if own is not None and settled.cost_usd is not None else None
+    line["wasted_usd"] = _dollars([each for place, each in enumerate(attempts) if place != own])
     line["total_usd"] = _dollars(attempts)
     line["price_source"] = settled.price_source
 

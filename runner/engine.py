@@ -23,7 +23,7 @@ from runner.halts import Pause, Watch
 from runner.pace import Bucket, Lane, Limit, Slots, wait_of
 from runner.ports import Ended, Event, Settings, Wiring, iso_now
 from runner.records import Completion, Failure, Kind, Request, Settled
-from runner.retry import Again, counts, next_step
+from runner.retry import Again, change_after, counts, next_step
 from runner.stop import Stop
 
 WORKERS_PER_SLOT = 4
@@ -125,6 +125,8 @@ class LocalEngine:
     async def _settle(self, request: Request, events: MemoryObjectSendStream[Event], stop: Stop) -> Settled | None:
         """One row until it is final; None when the job stops first."""
         work = self._begin(request)
+        if work.answers and not self._take_up(work):
+            return self._as_it_is(work)
         turn = await self._turn(work, events, stop)
         if isinstance(turn, Again):
             turn = await self._back_off(turn, work, events, stop)
@@ -133,6 +135,18 @@ class LocalEngine:
     def _begin(self, request: Request) -> Work:
         lane, watch = self.lanes.get(request.model) or self._new_lane(request.model)
         return Work(request, lane, watch, self.wiring.clock())
+
+    def _take_up(self, work: Work) -> bool:
+        """Go on asking for a better answer where the last process died; False: the answer that there is stays."""
+        change = change_after(work.answers, work.request.body, self.settings.policy)
+        if change:
+            work.ask(change, self.wiring)
+        return change is not None
+
+    def _as_it_is(self, work: Work) -> Settled:
+        """The row is final with the paid answer that it has, without another exchange."""
+        self.slots.undurable += 1  # like any other row that is final and not yet on disk
+        return work.settled(None, self.wiring.price_source(work.request.model))
 
     def _new_lane(self, model: str) -> tuple[Lane, Watch]:
         settings = self.settings
@@ -173,16 +187,16 @@ class LocalEngine:
         while True:
             exchange = await self._exchange(work)
             if not isinstance(exchange, Exchange):
-                return work.unsent(exchange) if exchange else None
+                return (self._as_it_is(work) if work.answers else work.unsent(exchange)) if exchange else None
             verdict = self._verdict(work, exchange)
             assert self._admission
             if isinstance(verdict, RunnerError):  # before the slot is free: the next in line must not leave any more
                 stop.set(verdict)
                 self._admission.close()
-            self._admission.leave(work.lane, settled=isinstance(verdict, Settled))
+            self._admission.leave(work.lane, undurable=isinstance(verdict, Settled) or exchange.paid)
             if isinstance(verdict, Settled):
                 return verdict
-            await _hand_over(events, Ended(work.request, exchange.attempt))
+            await _hand_over(events, Ended(work.request, work.attempts[-1]))
             if isinstance(verdict, RunnerError):
                 return None
             work.ready_at = self.wiring.clock()
@@ -193,17 +207,17 @@ class LocalEngine:
         """Wait for a slot, send, and judge what comes back. Failure: the row cannot be sent, and was not. None: the
         room is closed."""
         assert self._admission
-        lane, tokens = work.lane, work.request.tokens
+        lane, tokens = work.lane, work.asking.tokens
         while self._admission.try_enter(lane, tokens) or await self._enter(lane, tokens):
             try:
-                ended = await (self._filled(work) if self.wiring.fill else self._talk(work, work.request.body))
+                ended = await (self._filled(work) if self.wiring.fill else self._talk(work, work.asking.body))
             except BaseException:
-                self._admission.leave(lane, settled=False)
+                self._admission.leave(lane, undurable=False)
                 raise
             if isinstance(ended, Exchange):
                 return ended
             lane.give_back(tokens)
-            self._admission.leave(lane, settled=False)
+            self._admission.leave(lane, undurable=False)
             if ended:
                 return ended
         return None
@@ -216,7 +230,7 @@ class LocalEngine:
     async def _filled(self, work: Work) -> Exchange | Failure | None:
         """Send the request with its files, which are in memory until the reply is here. None: not now."""
         assert self._admission and self.wiring.fill
-        async with self.wiring.fill(work.request.body) as whole:
+        async with self.wiring.fill(work.asking.body) as whole:
             if isinstance(whole, Failure):
                 return whole
             # Room for the bytes may have been long in coming: look at the gate again.
@@ -226,32 +240,35 @@ class LocalEngine:
 
     async def _talk(self, work: Work, body: bytes) -> Exchange:
         sent_at, at = self.wiring.clock(), iso_now()
-        self.wiring.sent(work.request, work.n, at)
+        self.wiring.sent(work.asking, work.n, at)
         reply = await self.wiring.send(body)
-        outcome = reply if isinstance(reply, Failure) else self.wiring.judge(reply, work.request)
+        outcome = reply if isinstance(reply, Failure) else self.wiring.judge(reply, work.asking)
         return work.ended(outcome, (at, sent_at, self.wiring.clock() - sent_at), self.wiring)
 
     def _verdict(self, work: Work, exchange: Exchange) -> Settled | Again | RunnerError:
-        work.attempts.append(exchange.attempt)
         outcome = exchange.outcome
         if isinstance(outcome, Completion) or outcome.kind is Kind.OUTPUT:
             self._note_answer(work, exchange)
         elif outcome.kind in REFUSALS:
             work.watch.alive()
             work.lane.gate.success(exchange.sent_at)
-        if isinstance(outcome, Completion):
-            return work.settled(exchange, self.wiring.price_source(work.request.model))
-        halted = self._halted(work, outcome, exchange.sent_at)
-        if halted:
-            return halted
-        work.counted += counts(outcome)
-        again = next_step(outcome, work.counted, work.spent_s, self.settings.policy)
-        return again or work.settled(exchange, self.wiring.price_source(work.request.model))
+        if isinstance(outcome, Failure):
+            halted = self._halted(work, outcome, exchange.sent_at)
+            if halted:
+                return halted
+            work.counted += counts(outcome)
+        again = next_step(outcome, work.so_far, self.settings.policy)
+        if again is None:
+            return work.settled(outcome, self.wiring.price_source(work.request.model))
+        if again.change:
+            work.fell_short(outcome)
+            work.ask(again.change, self.wiring)
+        return again
 
     def _note_answer(self, work: Work, exchange: Exchange) -> None:
         work.watch.success(self.wiring.clock())
         used = exchange.outcome.usage.total_tokens
-        work.lane.succeeded(exchange.sent_at, 0 if used is None else used - work.request.tokens)
+        work.lane.succeeded(exchange.sent_at, 0 if used is None else used - work.asking.tokens)
 
     def _halted(self, work: Work, failure: Failure, sent_at: float) -> RunnerError | None:
         """Ask what the failure says about the whole job; close the gate when it says wait."""

@@ -71,7 +71,7 @@ class _Batch:
     lines: dict[int, list[bytes]] = field(default_factory=dict)
     attempts: list[tuple[int, Tally]] = field(default_factory=list)
     records: list[tuple[int, Tally]] = field(default_factory=list)
-    freed: int = 0  #: settled rows of the engine that are no longer undurable
+    freed: int = 0  #: settled rows and paid answers of the engine that are no longer undurable
     freed_bytes: int = 0
 
 
@@ -134,6 +134,7 @@ class Keeper:
         for event in events:
             if isinstance(event, Ended):
                 self._attempt(batch, event)
+                batch.freed += event.paid
             else:
                 self._final(batch, event, stop)
         await self._write(batch)

@@ -15,7 +15,9 @@ from typing import Protocol
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from runner.columns import is_answer
 from runner.halts import Terms
+from runner.reask import Bound
 from runner.records import Attempt, Failure, Outcome, Reply, Request, Settled, Usage
 from runner.retry import Policy
 from runner.stop import Stop
@@ -27,6 +29,11 @@ class Ended:
 
     request: Request
     attempt: Attempt
+
+    @property
+    def paid(self) -> bool:
+        """It gave an answer that is asked for again."""
+        return is_answer(self.attempt.error_kind)
 
 
 Event = Ended | Settled
@@ -56,6 +63,7 @@ class Wiring:
     rekey: Callable[[], bool]  #: read the key again; True when it changed
     luck: Callable[[], float]
     price_source: Callable[[str], str | None] = lambda model: None
+    bound: Bound = lambda model, more_bytes, more_tokens: None
     clock: Callable[[], float] = anyio.current_time
     fill: Fill | None = None  #: None: requests are sent as they are
 

@@ -17,7 +17,7 @@ import orjson
 import pyarrow.parquet as pq
 
 from runner import files, notes
-from runner.columns import attempt_from_record, attempt_record, prefix_of, tally, tally_attempt
+from runner.columns import attempt_from_record, attempt_record, own_place, prefix_of, tally, tally_attempt
 from runner.errors import ChangedError, RunDirectoryError
 from runner.journal import (
     Head,
@@ -31,7 +31,8 @@ from runner.journal import (
     unknown_attempt,
 )
 from runner.parts import Footer, Range, read_footer
-from runner.records import Attempt, Tally
+from runner.reask import answer_text
+from runner.records import Attempt, Choice, Tally, ToolCall
 from runner.sources import Survey
 from runner.store import RunDirectory
 
@@ -238,7 +239,7 @@ def _write_down(path: Path, part: Range, lost: Sequence[Sent]) -> None:
 
 
 #: What is read of a part when its range is open again.
-_BASE_COLUMNS = ("row_index", "status", "error_kind", "content", "refusal", "attempts")
+_BASE_COLUMNS = ("row_index", "status", "error_kind", "content", "refusal", "tool_calls", "attempts")
 
 
 def base_rows(path: Path) -> dict[int, dict[str, Any]]:
@@ -286,11 +287,13 @@ def _asked_since(record: Mapping[str, Any], epoch: int) -> bool:
 
 
 def earlier(record: Mapping[str, Any]) -> list[Attempt]:
-    """The exchanges of a row that is asked again; its paid answer, if it had one, moves into the last of them."""
+    """The exchanges of a row that is asked again; its paid answer, if it had one, moves into the one that gave it."""
     attempts = [attempt_from_record(members) for members in record["attempts"] or ()]
-    paid = record["status"] != "failed" or record["error_kind"] == "OUTPUT"
-    if attempts and paid:
-        attempts[-1] = replace(attempts[-1], answer=record["content"] or record["refusal"])
+    own = own_place([each.error_kind for each in attempts], record["status"], record["error_kind"])
+    if own is not None:
+        calls = tuple(ToolCall(**call) for call in record["tool_calls"] or ())
+        answer = Choice(0, record["content"], refusal=record["refusal"], tool_calls=calls)
+        attempts[own] = replace(attempts[own], answer=answer_text(answer))
     return attempts
 
 

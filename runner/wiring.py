@@ -14,9 +14,10 @@ from runner.keep import Keeper
 from runner.media import Media, folder_of
 from runner.ports import Settings, Wiring
 from runner.prepare import Loaded, Prepared
-from runner.pricing import cost
+from runner.pricing import cost, upper_bound
 from runner.records import Completion, Outcome, Reply, Request
 from runner.retry import Policy
+from runner.spec import JobSpec
 from runner.transport import Endpoint, Transport, TransportLimits
 from runner.wire.decode import decode
 
@@ -62,6 +63,7 @@ def engine_of(prepared: Prepared, keeper: Keeper, transport: Transport, key: Key
         luck=random.random,
         price_source=prices.source,
         fill=Media(folder).filled if folder else None,
+        bound=lambda model, size, tokens: upper_bound(size, tokens, 1, prices.of(model)),
         clock=time.monotonic,  # the loop's own clock counts whole milliseconds under uvloop
     )
     return LocalEngine(wiring, settings_of(prepared))
@@ -88,9 +90,14 @@ def settings_of(prepared: Prepared) -> Settings:
         tokens_per_minute=job.limits.tokens_per_minute,
         max_backoff_s=job.retry.max_backoff_s,
         drain_s=job.timeouts.drain_s,
-        policy=Policy(job.retry.max_attempts, job.retry.max_backoff_s, job.timeouts.row_s),
+        policy=_policy(job),
         terms=_terms(prepared),
     )
+
+
+def _policy(job: JobSpec) -> Policy:
+    given = job.retry
+    return Policy(given.max_attempts, given.max_backoff_s, job.timeouts.row_s, given.on_invalid, given.on_truncation)
 
 
 def _terms(prepared: Prepared) -> Terms:

@@ -58,7 +58,7 @@ def test_rows_of_a_lane_go_in_order_as_slots_get_free() -> None:
         await anyio.sleep(1)
         assert (room.names, room.admission.waiting) == ("ab", 2)
         for _ in range(2):
-            room.admission.leave(only, settled=False)
+            room.admission.leave(only, undurable=False)
         await anyio.sleep(1)
         assert (room.names, room.admission.waiting, only.in_flight) == ("abcd", 0, 2)
 
@@ -72,7 +72,7 @@ def test_answers_that_are_not_durable_hold_rows_back_until_they_are_saved() -> N
             room.come(name, only)
             await anyio.sleep(1)
             if room.admission.slots.in_flight:
-                room.admission.leave(only, settled=True)
+                room.admission.leave(only, undurable=True)
         assert (room.names, room.admission.slots.undurable) == ("abcd", 4)
         room.admission.saved(3)
         await anyio.sleep(1)
@@ -91,10 +91,10 @@ def test_a_closed_gate_keeps_its_lane_waiting_without_a_slot_and_no_other() -> N
             room.come(name, free)
         await anyio.sleep(1)
         assert (room.names, room.admission.slots.in_flight) == ("ab", 2)
-        room.admission.leave(free, settled=False)
+        room.admission.leave(free, undurable=False)
         await anyio.sleep(1)
         assert room.names == "abc"
-        room.admission.leave(free, settled=False)
+        room.admission.leave(free, undurable=False)
         await anyio.sleep(100)
         assert room.entered[-1] == ("t", 30.0)
 
@@ -130,7 +130,7 @@ def test_a_gate_that_closes_while_rows_wait_for_slots_is_looked_at_again() -> No
             room.come(name, only)
         await anyio.sleep(1)
         only.failed(RATE, now=1.0, sent_at=0.5, wait_s=20.0)
-        room.admission.leave(only, settled=False)
+        room.admission.leave(only, undurable=False)
         await anyio.sleep(100)
         assert room.entered == [("a", 0.0), ("b", 21.0)]
 
@@ -145,7 +145,7 @@ def test_closing_sends_everybody_home_and_lets_nobody_in_again() -> None:
         await anyio.sleep(1)
         room.admission.close()
         room.come("d", only)
-        room.admission.leave(only, settled=False)
+        room.admission.leave(only, undurable=False)
         await anyio.sleep(100)
         assert (room.names, sorted(room.refused), room.admission.waiting) == ("a", ["b", "c", "d"], 0)
 
@@ -161,7 +161,7 @@ def test_moments_that_move_forward_do_not_pile_up_timers() -> None:
             await anyio.sleep(0.5)
             while only.in_flight:
                 only.succeeded(anyio.current_time(), -400)
-                room.admission.leave(only, settled=False)
+                room.admission.leave(only, undurable=False)
             others = len(asyncio.all_tasks()) - room.admission.waiting
             assert others <= 6
         assert len(room.entered) > 50

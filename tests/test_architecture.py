@@ -21,6 +21,7 @@ LAYERS = {
         "wire",
         "outputs",
         "columns",
+        "reask",
         "retry",
         "halts",
         "pace",

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -30,6 +32,7 @@ from runner.records import (
     Usage,
 )
 from runner.retry import Policy
+from runner.spec.model import OnInvalid, OnTruncation
 from runner.stop import Stop
 
 OK = Completion(Status.OK, (Choice(0, "yes", "stop"),), Usage(prompt_tokens=10, completion_tokens=5, total_tokens=15))
@@ -61,11 +64,13 @@ class Rig:
         self.save = more.pop("save", True)
         self.rekeyed: Callable[[], bool] = more.pop("rekey", lambda: False)
         self.judge: Callable[[Reply, Request], Outcome] = more.pop("judge", self._judge)
+        self.last: dict[int, Outcome] = {}
         terms = more.pop("terms", PATIENT)
         self.engine = LocalEngine(self._wiring(), Settings(terms=terms, **more))
         self.sends: list[tuple[int, float]] = []
         self.count: Counter[int] = Counter()
         self.noted: list[tuple[int, int]] = []
+        self.asked: list[Request] = []
         self.events: list[Event] = []
         self.error: BaseException | None = None
         self.in_flight = self.most_in_flight = self.most_at_risk = 0
@@ -76,13 +81,18 @@ class Rig:
             send=self._send,
             judge=self.judge,
             cost=lambda model, usage: Decimal("0.001"),
-            sent=lambda request, n, at: self.noted.append((request.index, n)),
+            sent=self._sent,
             rekey=self.rekeyed,
             luck=lambda: 0.5,
+            bound=lambda model, size, tokens: Decimal(size) + 1000 * Decimal(tokens),
         )
 
+    def _sent(self, request: Request, n: int, at: str) -> None:
+        self.noted.append((request.index, n))
+        self.asked.append(request)
+
     async def _send(self, body: bytes) -> Reply | Failure:
-        row = int(body)
+        row = json.loads(body)["row"]
         self.sends.append((row, anyio.current_time()))
         self.count[row] += 1
         self.in_flight += 1
@@ -94,11 +104,11 @@ class Rig:
         finally:
             self.in_flight -= 1
         outcome = self.script(row, self.times(row), anyio.current_time())
+        self.last[row] = outcome
         return outcome if isinstance(outcome, Failure) else Reply(200, {}, body, self.latency_s)
 
-    @staticmethod
-    def _judge(reply: Reply, request: Request) -> Outcome:
-        return OK
+    def _judge(self, reply: Reply, request: Request) -> Outcome:
+        return self.last[request.index]
 
     def times(self, row: int) -> int:
         return self.count[row]
@@ -143,12 +153,13 @@ class Rig:
         async with events:
             async for event in events:
                 self.events.append(event)
-                if self.save and isinstance(event, Settled):
+                if self.save and (isinstance(event, Settled) or event.paid):
                     self.engine.saved(1)
 
 
 def request(row: int, model: str = "m", tokens: int = 10, **more: Any) -> Request:
-    return Request(row, b"%d" % row, f"hash {row}", model, tokens, **more)
+    body = b'{"row":%d,"messages":[],"max_tokens":100}' % row
+    return Request(row, body, f"hash {row}", model, tokens, **more)
 
 
 def always(outcome: Outcome) -> Script:
@@ -552,7 +563,186 @@ def test_what_holds_the_rows_back_is_told_in_words() -> None:
     assert said[1].startswith("m: waiting 2")
 
 
-kinds = st.sampled_from([OK, OK, OK, fail(Kind.RATE, wait_s=3.0), RESET, BROKEN, BAD, REFUSED])
+CUT = replace(OK, status=Status.TRUNCATED, choices=(Choice(0, "ye", "length"),))
+MENDING = Policy(on_invalid=OnInvalid(attempts=2), on_truncation=OnTruncation(factor=2, max_tokens=400))
+
+
+def unusable(text: str) -> Failure:
+    answer = replace(OK, choices=(Choice(0, text, "stop"),))
+    return fail(Kind.OUTPUT, f"{text} is wrong", status=200, billed=Billed.YES, answer=answer, usage=OK.usage)
+
+
+def in_turn(*outcomes: Outcome) -> Script:
+    """The outcomes of each row's exchanges; the last one from then on."""
+    return lambda row, nth, now: outcomes[min(nth, len(outcomes)) - 1]
+
+
+def mending(*outcomes: Outcome, **more: Any) -> Rig:
+    rig = Rig(in_turn(*outcomes), concurrency=1, policy=more.pop("policy", MENDING), max_backoff_s=1.0)
+    rig.run([request(0, **more)])
+    return rig
+
+
+def kept(settled: Settled) -> list[tuple[str | None, str | None]]:
+    """Of each exchange: its kind, and the paid answer that is not the row's."""
+    return [(attempt.error_kind, attempt.answer) for attempt in settled.attempts]
+
+
+def test_an_unusable_answer_is_asked_for_again_with_what_was_wrong() -> None:
+    rig = mending(unusable("one"), unusable("two"), OK)
+    assert rig.settled[0].outcome is OK
+    assert kept(rig.settled[0]) == [("OUTPUT", "one"), ("OUTPUT", "two"), (None, None)]
+    assert [event.attempt for event in rig.ended] == list(rig.settled[0].attempts[:2])
+    asked = [json.loads(each.body) for each in rig.asked]
+    assert [each["messages"] for each in asked[:1]] == [[]]
+    assert asked[1]["messages"][0]["content"] == "one"
+    assert asked[2]["messages"][0]["content"] == "two"
+    assert "two is wrong" in asked[2]["messages"][1]["content"]
+    assert {each.hash for each in rig.asked} == {"hash 0"}
+    assert rig.ended_s == pytest.approx(3.0)  # without a backoff
+
+
+def test_an_answer_that_stays_unusable_is_kept_when_its_attempts_are_used_up() -> None:
+    rig = mending(unusable("one"), unusable("two"), unusable("three"))
+    assert rig.settled[0].outcome == unusable("three")
+    assert kept(rig.settled[0]) == [("OUTPUT", "one"), ("OUTPUT", "two"), ("OUTPUT", None)]
+
+
+def test_a_cut_answer_is_asked_for_once_more_with_more_room() -> None:
+    rig = mending(CUT, OK)
+    assert rig.settled[0].outcome is OK
+    assert kept(rig.settled[0]) == [(None, "ye"), (None, None)]
+    assert [json.loads(each.body)["max_tokens"] for each in rig.asked] == [100, 200]
+    again = mending(CUT, CUT)
+    assert (again.settled[0].outcome, len(again.sends)) == (CUT, 2)
+    assert kept(again.settled[0]) == [(None, "ye"), (None, None)]
+
+
+def test_every_exchange_is_reserved_for_by_what_itself_can_cost() -> None:
+    rig = mending(CUT, unusable("one"), OK, reserved_usd=Decimal(5))
+    first, longer, shown = rig.asked
+    assert [each.reserved_usd for each in (first, longer)] == [Decimal(5), Decimal(5) + 100 * 1000]
+    assert shown.reserved_usd == Decimal(5) + 100 * 1000 + len(shown.body) - len(first.body)
+    assert [each.tokens for each in (first, longer)] == [10, 110]
+
+
+@pytest.mark.parametrize(
+    ("paid", "later", "kinds"),
+    [
+        (CUT, BROKEN, [None, "SERVER", "SERVER", "SERVER"]),
+        (unusable("one"), BROKEN, ["OUTPUT", "SERVER", "SERVER", "SERVER"]),
+        (unusable("one"), BAD, ["OUTPUT", "REQUEST"]),
+        (CUT, fail(Kind.POLICY, status=400), [None, "POLICY"]),
+        (CUT, RESET, [None, *["NETWORK"] * 6]),
+    ],
+)
+def test_what_fails_after_a_paid_answer_never_takes_its_place(paid: Outcome, later: Failure, kinds: list[str]) -> None:
+    rig = mending(paid, later)
+    settled = rig.settled[0]
+    assert settled.outcome is paid
+    assert tries(settled) == kinds
+    assert settled.attempts[0].answer is None  # it is the row's own
+    assert settled.cost_usd == Decimal("0.001")
+    assert len(rig.ended) == len(kinds) - 1
+    assert rig.ended[0].attempt.answer in ("ye", "one")  # until then it was not
+
+
+def test_the_last_paid_answer_is_the_rows_even_if_it_is_worse() -> None:
+    worse = mending(CUT, unusable("one"), policy=replace(MENDING, on_invalid=None))
+    assert worse.settled[0].outcome == unusable("one")
+    refused = replace(OK, status=Status.REFUSED, choices=(Choice(0, None, "stop", "no"),))
+    assert mending(unusable("one"), refused).settled[0].outcome is refused
+    assert len(mending(refused, OK).sends) == 1
+    assert len(mending(replace(OK, status=Status.FILTERED), OK).sends) == 1
+
+
+def test_a_rate_limit_between_two_answers_changes_nothing() -> None:
+    rig = mending(unusable("one"), RATE, RESET, OK)
+    assert tries(rig.settled[0]) == ["OUTPUT", "RATE", "NETWORK", None]
+    assert rig.asked[1].body == rig.asked[2].body == rig.asked[3].body != rig.asked[0].body
+
+
+def answered(n: int, kind: str | None, text: str, **more: Any) -> Attempt:
+    given: dict[str, Any] = {"request_hash": "hash 0", "cost_usd": Decimal(2), "epoch": 1} | more
+    error = f"{text} is wrong" if kind else None
+    return Attempt(
+        n=n,
+        started_at=iso_now(),
+        seconds=1.0,
+        waited_s=0.0,
+        http_status=200,
+        error_kind=kind,
+        error=error,
+        answer=text,
+        usage=OK.usage,
+        finish_reason=None if kind else "length",
+        **given,
+    )
+
+
+def test_a_new_process_goes_on_mending_where_the_last_one_died() -> None:
+    prior = (answered(1, "OUTPUT", "one"), Attempt(1, 2, iso_now(), None, 0.0, error_kind="UNKNOWN"))
+    rig = mending(unusable("two"), unusable("three"), OK, prior=prior)
+    assert kept(rig.settled[0]) == [("OUTPUT", "one"), ("UNKNOWN", None), ("OUTPUT", "two"), ("OUTPUT", None)]
+    assert json.loads(rig.asked[0].body)["messages"][0]["content"] == "one"
+    assert "one is wrong" in json.loads(rig.asked[0].body)["messages"][1]["content"]
+    assert rig.noted == [(0, 3), (0, 4)]
+
+
+@pytest.mark.parametrize("kind", [None, "OUTPUT"])
+def test_an_answer_from_before_a_death_is_the_rows_when_no_better_one_comes(kind: str | None) -> None:
+    prior = (answered(1, kind, "so far", model_returned="m-2", request_id="r1"),)
+    rig = mending(BAD, prior=prior)
+    settled = rig.settled[0]
+    assert kept(settled) == [(kind, None), ("REQUEST", None)]
+    assert settled.cost_usd == Decimal(2)
+    answer = settled.outcome if isinstance(settled.outcome, Completion) else settled.outcome.answer
+    assert answer is not None
+    assert (answer.choices[0].content, answer.usage, answer.model) == ("so far", OK.usage, "m-2")
+    if kind:
+        assert isinstance(settled.outcome, Failure)
+        assert (settled.outcome.kind, settled.outcome.message) == (Kind.OUTPUT, "so far is wrong")
+    else:
+        assert isinstance(settled.outcome, Completion)
+        assert settled.outcome.status is Status.TRUNCATED
+
+
+def test_an_answer_from_before_a_death_that_is_no_longer_asked_again_settles_its_row_unsent() -> None:
+    prior = (answered(1, "OUTPUT", "one"), answered(2, "OUTPUT", "two"))
+    rig = mending(OK, prior=prior, policy=Policy())
+    assert rig.sends == []
+    assert kept(rig.settled[0]) == [("OUTPUT", "one"), ("OUTPUT", None)]
+    assert rig.settled[0].attempts[0].started_at == rig.settled[0].started_at
+    assert rig.engine.slots.undurable == 0
+
+
+@pytest.mark.parametrize("other", [{"epoch": 1, "request_hash": "hash 0"}, {"epoch": 2, "request_hash": "old"}])
+def test_answers_of_an_earlier_epoch_or_to_another_request_count_for_nothing(other: dict[str, Any]) -> None:
+    prior = tuple(answered(n, "OUTPUT", "old", **other) for n in (1, 2, 3))
+    rig = mending(unusable("one"), BAD, prior=prior, epoch=2)
+    assert rig.asked[0].body == request(0).body
+    assert rig.settled[0].outcome == unusable("one")
+    assert kept(rig.settled[0]) == [*[("OUTPUT", "old")] * 3, ("OUTPUT", None), ("REQUEST", None)]
+
+
+def test_answers_that_are_asked_again_hold_room_until_they_are_saved() -> None:
+    rig = Rig(lambda row, nth, now: unusable("one") if nth == 1 else OK, concurrency=2, policy=MENDING, save=False)
+
+    async def during(rig: Rig, stop: Stop) -> None:
+        await anyio.sleep(100)
+        assert rig.engine.slots.undurable == 4
+        assert len(rig.sends) == 4
+        rig.save = True
+        rig.engine.saved(4)
+
+    rig.run(10, during)
+    assert rig.most_at_risk <= 4
+    assert len(rig.settled) == 10
+
+
+kinds = st.sampled_from(
+    [OK, OK, OK, fail(Kind.RATE, wait_s=3.0), RESET, BROKEN, BAD, REFUSED, CUT, unusable("no"), unusable("nay")]
+)
 
 
 @settings(deadline=None, max_examples=40)
@@ -567,7 +757,7 @@ def test_every_exchange_of_every_row_is_in_exactly_one_place(
     def script(row: int, nth: int, now: float) -> Outcome:
         return scripts[row][nth - 1] if nth <= len(scripts[row]) else OK
 
-    rig = Rig(script, concurrency=concurrency)
+    rig = Rig(script, concurrency=concurrency, policy=MENDING)
     rig.run(len(scripts), stopping_at(stop_at_s) if stop_at_s else None)
     sent = Counter(row for row, _ in rig.sends)
     for row in range(len(scripts)):
@@ -577,7 +767,10 @@ def test_every_exchange_of_every_row_is_in_exactly_one_place(
         attempts = list(settled.attempts) if settled else ended
         assert [attempt.n for attempt in attempts] == list(range(1, sent[row] + 1))
         if settled:
-            assert attempts[:-1] == ended
+            assert [replace(each, answer=None) for each in attempts[:-1]] == [
+                replace(each, answer=None) for each in ended
+            ]
+            assert all(each.answer for each in ended if each.error_kind in (None, "OUTPUT"))
     assert len([event for event in rig.events if isinstance(event, Settled)]) == len(rig.settled)
     assert sorted(rig.noted) == sorted((row, n) for row, count in sent.items() for n in range(1, count + 1))
     assert (rig.engine.slots.in_flight, rig.engine.slots.undurable) == (0, 0)

@@ -52,6 +52,7 @@ def refusal(schema: Any, content: str | None) -> str:
     assert failure == Failure(
         Kind.OUTPUT,
         failure.message,
+        status=200,
         billed=Billed.YES,
         request_id="req_1",
         answer=given_answer,

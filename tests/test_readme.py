@@ -73,8 +73,9 @@ def test_the_offline_commands_run_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", Kind)
 def test_the_failure_table_is_the_rules(kind: Kind) -> None:
     rule = RULES[kind]
-    again = f"yes, {rule.most} exchanges" if rule.most else _word(rule.again)
-    cells = [kind, rule.signals, again, _word(rule.counts), _word(rule.slows_all), HALTS[rule.halt]]
+    again = f"by {rule.by}" if rule.by else f"yes, {rule.most} exchanges" if rule.most else _word(rule.again)
+    counts = "own count" if rule.by else _word(rule.counts)
+    cells = [kind, rule.signals, again, counts, _word(rule.slows_all), HALTS[rule.halt]]
     assert f"| {' | '.join(cells)} |" in README
 
 

@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import pytest
 
-from runner.records import Failure, Kind
-from runner.retry import RULES, Again, Halt, Policy, Rule, counts, next_step
+from runner.reask import Change
+from runner.records import Attempt, Billed, Choice, Completion, Failure, Kind, Outcome, Status
+from runner.retry import RULES, Again, Halt, Policy, Rule, SoFar, counts, next_step
+from runner.spec.model import OnInvalid, OnTruncation
 
 FINAL, ALONE, GATE = "final", "backs off by itself", "waits at the gate"
 POLICY = Policy(max_attempts=6, row_s=100.0)
 
 
 def step(failure: Failure, counted: int = 1, spent_s: float = 0.0, policy: Policy = POLICY) -> str:
-    again = next_step(failure, counted, spent_s, policy)
+    again = next_step(failure, SoFar(counted, spent_s), policy)
     if again is None:
         return FINAL
-    assert again == Again(again.backs_off, failure)
+    assert again == Again(again.backs_off)
     return ALONE if again.backs_off else GATE
 
 
@@ -77,3 +79,79 @@ def test_kinds_that_slow_all_never_count(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", [Kind.NETWORK, Kind.TIMEOUT, Kind.SERVER, Kind.BAD_REPLY])
 def test_kinds_that_are_tried_again_by_the_row_itself_count(kind: Kind) -> None:
     assert counts(Failure(kind, "x"))
+
+
+TWICE = OnTruncation(factor=2, max_tokens=400)
+BODY = b'{"max_tokens":100}'
+ROOM, FEEDBACK, SAME = "more room", "shown", "the same"
+
+
+def said(kinds: str) -> list[Attempt]:
+    """The paid answers of a row: t was cut off, o cannot be used."""
+    letters = {"t": None, "o": "OUTPUT"}
+    return [Attempt(1, n, "", 1.0, 0.0, 200, letters[kind], answer=f"{n}") for n, kind in enumerate(kinds, 1)]
+
+
+def last_of(kinds: str) -> Outcome:
+    if kinds[-1] == "o":
+        return Failure(Kind.OUTPUT, "wrong", 200, Billed.YES)
+    return Completion(Status.TRUNCATED, (Choice(0, "cut"),))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "on_invalid", "on_truncation", "expected"),
+    [
+        ("o", None, None, None),
+        ("t", None, None, None),
+        ("o", None, TWICE, None),
+        ("t", OnInvalid(attempts=2), None, None),
+        ("o", OnInvalid(attempts=2), None, {FEEDBACK: 1}),
+        ("oo", OnInvalid(attempts=2), None, {FEEDBACK: 2}),
+        ("ooo", OnInvalid(attempts=2), None, None),
+        ("o", OnInvalid(attempts=1, feedback=False), None, {}),
+        ("oo", OnInvalid(attempts=1, feedback=False), None, None),
+        ("t", None, TWICE, {ROOM: True}),
+        ("tt", None, TWICE, None),
+        ("t", OnInvalid(attempts=1), TWICE, {ROOM: True}),
+        ("to", OnInvalid(attempts=1), TWICE, {ROOM: True, FEEDBACK: 2}),
+        ("too", OnInvalid(attempts=1), TWICE, None),
+        ("ot", OnInvalid(attempts=1), TWICE, {ROOM: True, FEEDBACK: 1}),
+        ("ott", OnInvalid(attempts=1), TWICE, None),
+        ("oto", OnInvalid(attempts=1), TWICE, None),
+        ("oto", OnInvalid(attempts=2), TWICE, {ROOM: True, FEEDBACK: 3}),
+        ("to", OnInvalid(attempts=1, feedback=False), TWICE, {ROOM: True}),
+    ],
+)
+def test_an_answer_that_falls_short_is_asked_again_as_the_job_says(
+    kinds: str, on_invalid: OnInvalid | None, on_truncation: OnTruncation | None, expected: dict[str, int] | None
+) -> None:
+    policy = Policy(max_attempts=1, on_invalid=on_invalid, on_truncation=on_truncation)
+    answers = said(kinds)
+    again = next_step(last_of(kinds), SoFar(5, 0.0, answers, BODY), policy)
+    if expected is None:
+        assert again is None
+        return
+    shown = answers[expected[FEEDBACK] - 1] if FEEDBACK in expected else None
+    assert again == Again(False, Change(TWICE if expected.get(ROOM) else None, shown))
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"max_tokens":400}', b'{"max_completion_tokens":401}'])
+def test_a_cut_answer_stays_when_there_is_no_more_room(body: bytes) -> None:
+    assert next_step(last_of("t"), SoFar(0, 0.0, said("t"), body), Policy(on_truncation=TWICE)) is None
+
+
+@pytest.mark.parametrize("kinds", ["o", "t"])
+def test_a_row_whose_time_is_used_up_keeps_the_answer_that_it_has(kinds: str) -> None:
+    policy = Policy(row_s=10.0, on_invalid=OnInvalid(attempts=3), on_truncation=TWICE)
+    assert next_step(last_of(kinds), SoFar(0, 9.9, said(kinds), BODY), policy) is not None
+    assert next_step(last_of(kinds), SoFar(0, 10.0, said(kinds), BODY), policy) is None
+
+
+@pytest.mark.parametrize("status", [Status.OK, Status.FILTERED, Status.REFUSED])
+def test_any_other_answer_is_final(status: Status) -> None:
+    policy = Policy(on_invalid=OnInvalid(attempts=3), on_truncation=TWICE)
+    assert next_step(Completion(status, (Choice(0, "x"),)), SoFar(0, 0.0, said("t"), BODY), policy) is None
+
+
+def test_an_answer_uses_up_none_of_max_attempts() -> None:
+    assert not counts(Failure(Kind.OUTPUT, "wrong", 200, Billed.YES))

@@ -42,8 +42,6 @@ REFUSED = [
     ("endpoint: {dialect: claude}", "endpoint.dialect"),
     ("endpoint: {dialect: gemini}", "endpoint.dialect"),
     ("endpoint: {on_unsupported: drop}", "endpoint.on_unsupported"),
-    ("retry: {on_truncation: {factor: 2, max_tokens: 4096}}", "retry.on_truncation"),
-    ("retry: {on_invalid: {attempts: 2, feedback: true}}", "retry.on_invalid"),
     ("budget: {max_usd: 5}", "budget.max_usd"),
     ("budget: {confirm_above_usd: 0}", "budget.confirm_above_usd"),
     ("notify: {webhook_env: HOOK}", "notify.webhook_env"),

@@ -120,6 +120,7 @@ def _broken(completion: Completion, message: str) -> Failure:
     return Failure(
         Kind.OUTPUT,
         one_line(message),
+        status=200,
         billed=Billed.YES,
         request_id=completion.request_id,
         answer=completion,

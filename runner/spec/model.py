@@ -8,7 +8,7 @@ stays the name of its variable. `request` and `pricing` are open sections: their
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PrivateAttr, StrictBool, StrictStr, model_validator
 
@@ -20,17 +20,21 @@ from runner.spec.values import (
     Count,
     Dollars,
     Factor,
+    Few,
     Filled,
+    Growth,
     HeaderValue,
     Messages,
     Name,
     Paths,
     PathText,
     Rate,
+    Room,
     Seconds,
     Section,
     Variable,
     Variables,
+    keep_or,
 )
 
 
@@ -80,12 +84,31 @@ class LimitsSpec(Section):
     tokens_per_minute: Rate | None = None
 
 
+class OnTruncation(Section):
+    """An answer that was cut off is asked for once more with `factor` times the room, at most `max_tokens`."""
+
+    factor: Growth = 2
+    max_tokens: Room
+
+
+class OnInvalid(Section):
+    """An answer that cannot be used is asked for again, `feedback`: with the answer and its error shown."""
+
+    attempts: Few
+    feedback: StrictBool = True
+
+
+KEEP: Any = Field(default=None, json_schema_extra={"default": "keep"})
+
+
 class RetrySpec(Section):
+    """`on_truncation`, `on_invalid`: None is the file's `keep`."""
+
     max_attempts: Count = 6
     max_backoff_s: Seconds = 60
     max_wait_s: Seconds = 900
-    on_truncation: Literal["keep"] = "keep"
-    on_invalid: Literal["keep"] = "keep"
+    on_truncation: Annotated[OnTruncation | None, *keep_or(OnTruncation)] = KEEP
+    on_invalid: Annotated[OnInvalid | None, *keep_or(OnInvalid)] = KEEP
 
 
 class TimeoutsSpec(Section):
@@ -175,10 +198,19 @@ SECTIONS: dict[str, type[Section]] = {
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
 
+#: Sections inside a section.
+INNER: dict[tuple[str | int, ...], type[Section]] = {
+    ("retry", "on_truncation"): OnTruncation,
+    ("retry", "on_invalid"): OnInvalid,
+}
+
 
 def keys_of(path: tuple[str | int, ...]) -> tuple[str, ...]:
     """The keys that may stand in the mapping at `path`."""
     if not path:
         return tuple(JobSpec.model_fields)
+    inner = INNER.get(path)
+    if inner:
+        return tuple(inner.model_fields)
     section = SECTIONS[str(path[0])]
     return tuple((PriceSpec if section is PricingSpec and len(path) > 1 else section).model_fields)

@@ -42,8 +42,6 @@ NOT_BUILT: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("request.stream_options", _given, STREAM),
     ("endpoint.dialect", _is("openai", "claude", "gemini"), DIALECT),
     ("endpoint.on_unsupported", _is("drop"), "dropping parameters is not built yet; write error"),
-    ("retry.on_truncation", _other_than("keep"), "asking again with more room is not built yet; write keep"),
-    ("retry.on_invalid", _other_than("keep"), "asking again for a valid answer is not built yet; write keep"),
     ("budget.max_usd", _given, SPENDING),
     ("budget.confirm_above_usd", _given, SPENDING),
     ("notify.webhook_env", _given, "notifications are not built yet; leave it null"),

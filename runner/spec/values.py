@@ -114,6 +114,23 @@ def _variables(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _kept(value: Any) -> Any:
+    if value == "keep":
+        return None
+    if isinstance(value, dict):
+        return value
+    raise said("must be keep or a mapping")
+
+
+def keep_or(section: type[Section]) -> tuple[Any, ...]:
+    """What makes `section | None` of a model the words `keep` or a mapping in the file, and back."""
+    return (
+        BeforeValidator(_kept),
+        PlainSerializer(lambda value: "keep" if value is None else value.model_dump()),
+        _schema({"const": "keep"}, section.model_json_schema()),
+    )
+
+
 def _schema(*kinds: Mapping[str, Any]) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": list(kinds)})
 
@@ -125,6 +142,9 @@ Variables = Annotated[dict[str, Any], AfterValidator(_variables)]
 Filled = Annotated[StrictStr, Field(min_length=1)]
 Variable = Annotated[StrictStr, AfterValidator(rules.variable)]
 Count = Annotated[StrictInt, Field(ge=1)]
+Few = Annotated[StrictInt, Field(ge=1, le=10)]
+Growth = Annotated[StrictFloat, Field(gt=1, le=100)]
+Room = Annotated[StrictInt, Field(ge=1, le=10_000_000)]
 Seconds = Annotated[StrictFloat, Field(gt=0)]
 Rate = Annotated[StrictFloat, Field(gt=0)]
 Dollars = Annotated[

@@ -183,8 +183,6 @@ def test_the_json_line_also_tells_what_was_refused(place: Place) -> None:
     [
         {"budget": {"max_usd": 1}},
         {"request": {"stream": True}},
-        {"retry": {"on_truncation": {"factor": 2, "max_tokens": 4096}}},
-        {"retry": {"on_invalid": {"attempts": 2, "feedback": True}}},
         {"notify": {"webhook_env": "HOOK"}},
         {"engine": "batch"},
         {"endpoint": {"dialect": "claude"}},
