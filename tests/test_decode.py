@@ -396,7 +396,7 @@ HTML = b"\n <!doctype HTML><title>Welcome</title>"
         (b'{"choices":[{"message":{"content":"\xff"}}]}', Kind.BAD_REPLY, "the reply is no JSON", False),
         (json.dumps(chat(choice())).encode("utf-16"), Kind.BAD_REPLY, "the reply is no JSON", False),
         (b"[" * 200_000, Kind.BAD_REPLY, "the reply is no JSON", False),
-        (b"data: {}\n\n", Kind.BAD_REPLY, "an event stream came back, and none was asked for", False),
+        (b"data: {}\n\n", Kind.BAD_REPLY, "the stream ended before the answer did", False),
         (HTML, Kind.BAD_REPLY, "a web page came back: Welcome", True),
         ({}, Kind.BAD_REPLY, "the reply has no choices", False),
         (chat(), Kind.BAD_REPLY, "the reply has no choices", False),

@@ -2,7 +2,8 @@
 
 Rule: httpx and aiohttp are imported in this package and nowhere else, and none of their exceptions leaves it.
 Redirects are never followed, so the key never travels to an address that a server named; cookies are neither kept nor
-sent; a reply is read up to a cap. What the replies mean is not known here: wire/ decides.
+sent; a reply is read up to a cap. What the replies mean is not known here: wire/ decides. Of an event stream what came
+is handed over whatever ended it, for all of the answer may be in it; any other body comes whole or not at all.
 
 Strategy: httpx's transport interface over aiohttp's connections, called directly. Measured on one core with 64 in
 flight: httpx's own pool 144 requests/s, an AsyncClient over aiohttp 2,900, this call 5,200. The address, the headers
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import io
+import math
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,11 +29,16 @@ from httpx_aiohttp import AiohttpTransport
 
 from runner.credentials import Key, hider
 from runner.records import Billed, Failure, Kind, Reply
+from runner.transport.arriving import Arriving, arriving
 from runner.transport.body import too_large, unpacked
 from runner.transport.faults import FOREIGN, failure_of, one_line
 from runner.transport.session import PORTS, address, open_pool
+from runner.wire.sse import is_stream
 
 CLOSE_S = 2.0
+
+#: How long the end of a stream is waited for once it says that it is done: some servers leave the connection open.
+LAST_WORD_S = 1.0
 
 LARGE_BODY_BYTES = 1 << 20
 
@@ -49,6 +56,8 @@ class Endpoint:
 class TransportLimits:
     """TransportLimits()                  # 10 s to connect, 300 s for all of it, 60 s without a byte of a begun reply
     TransportLimits(attempt_s=20)      # no exchange takes longer, however it drips
+
+    An event stream has begun with the first byte of its body: before that, its head sent, a model may think for long.
     """
 
     connect_s: float = 10.0
@@ -67,6 +76,8 @@ class _Exchange:
     headers: dict[str, str] = field(default_factory=dict)
     received: int = 0
     chunks: list[bytes] = field(default_factory=list)
+    events: Arriving | None = None  #: the body of an event stream, in place of chunks
+    wound: float = -math.inf  #: when an event stream last wound the stall clock
 
 
 class _Post(httpx.Request):
@@ -143,19 +154,29 @@ class Transport:
             async with asyncio.timeout_at(exchange.deadline) as timer:
                 return await self._talk(body, exchange, timer)
         except TimeoutError:
-            return self._late(exchange, stalled=(timer.when() or 0.0) < exchange.deadline)
+            failure = self._late(exchange, stalled=(timer.when() or 0.0) < exchange.deadline)
         except FOREIGN as error:
-            return _known(failure_of(error, self._where, exchange.received), exchange)
+            failure = _known(failure_of(error, self._where, exchange.received), exchange)
+        events = exchange.events
+        if events is None or not events.body:
+            return failure
+        return self._streamed(events, exchange, None if events.done and failure.kind is Kind.TIMEOUT else failure)
 
     async def _talk(self, body: bytes, exchange: _Exchange, timer: asyncio.Timeout) -> Reply | Failure:
         response = await self._http.handle_async_request(_Post(self._like, body))
         exchange.status = response.status_code
         exchange.headers = self._headers(response.headers.raw)
+        exchange.events = arriving(exchange.headers)
         stream = cast(httpx.AsyncByteStream, response.stream)
+        chunks = cast(AsyncGenerator[bytes], aiter(stream))
         try:
-            whole = await self._receive(cast(AsyncGenerator[bytes], aiter(stream)), exchange, timer)
+            whole = exchange.events is None and await self._receive(chunks, exchange, timer)
+            if exchange.events is not None:
+                await self._follow(chunks, exchange.events, exchange, timer)
         finally:
             await stream.aclose()
+        if exchange.events is not None:
+            return self._streamed(exchange.events, exchange, None)
         return self._outcome(response.status_code, exchange, whole)
 
     def _headers(self, raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -164,11 +185,18 @@ class Transport:
         return {name.decode("latin-1").lower(): value for (name, _), value in zip(raw, values, strict=False)}
 
     async def _receive(self, chunks: AsyncGenerator[bytes], exchange: _Exchange, timer: asyncio.Timeout) -> bool:
-        """Read the body into `exchange`; false when it is larger than the cap. Bytes wind the stall clock."""
+        """Read the body into `exchange`; false when it is larger than the cap. Bytes wind the stall clock.
+
+        Stops at the first bytes when they are an event stream's, which some servers send as text/plain.
+        """
         clock, stall_s, cap = self._loop.time, self._limits.stall_s, self._limits.max_body_bytes
         wound = clock()
         timer.reschedule(min(exchange.deadline, wound + stall_s))
         async for chunk in chunks:
+            if not exchange.received and is_stream(chunk):
+                exchange.events = Arriving()
+                self._take(chunk, exchange.events, exchange, timer)
+                break
             exchange.chunks.append(chunk)
             exchange.received += len(chunk)
             if exchange.received > cap:
@@ -178,6 +206,31 @@ class Transport:
                 wound = clock()
                 timer.reschedule(min(exchange.deadline, wound + stall_s))
         return True
+
+    async def _follow(
+        self, chunks: AsyncGenerator[bytes], events: Arriving, exchange: _Exchange, timer: asyncio.Timeout
+    ) -> None:
+        """Read an event stream to its end, or to what it calls its end."""
+        async for chunk in chunks:
+            self._take(chunk, events, exchange, timer)
+            if events.wrong is not None:
+                await chunks.aclose()
+                break
+
+    def _take(self, chunk: bytes, events: Arriving, exchange: _Exchange, timer: asyncio.Timeout) -> None:
+        exchange.received += len(chunk)
+        events.take(chunk, time.monotonic() - exchange.started, self._limits.max_body_bytes)
+        now, stall_s = self._loop.time(), self._limits.stall_s
+        if events.done or now - exchange.wound > stall_s / 16:
+            exchange.wound = -math.inf if events.done else now
+            rest_s = min(stall_s, LAST_WORD_S) if events.done else stall_s
+            timer.reschedule(min(exchange.deadline, now + rest_s))
+
+    def _streamed(self, events: Arriving, exchange: _Exchange, cut: Failure | None) -> Reply | Failure:
+        if events.wrong is not None:
+            return _known(Failure(Kind.BAD_REPLY, one_line(events.wrong), billed=Billed.MAYBE), exchange)
+        body, seconds = self._blacked_out(bytes(events.body)), time.monotonic() - exchange.started
+        return Reply(exchange.status or 0, exchange.headers, body, seconds, tuple(events.times), cut)
 
     def _outcome(self, status: int, exchange: _Exchange, whole: bool) -> Reply | Failure:
         cap = self._limits.max_body_bytes

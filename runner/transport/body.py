@@ -10,20 +10,25 @@ import zlib
 #: RFC 1952 lets members follow each other. Real replies hold one; each costs a copy of the rest, so not thousands.
 MEMBERS_MAX = 64
 
-_GZIP = 31  # zlib's wbits for "a gzip header, the largest window"
+GZIP = 31  #: zlib's wbits for "a gzip header, the largest window"
+
+#: content-encoding -> whether it is packed; there are no others that we ask for
+CODINGS = {"": False, "identity": False, "gzip": True, "x-gzip": True}
+
+NO_GZIP = "the reply says it is gzip, and is not"
 
 
 def unpacked(raw: bytes, encoding: str, cap_bytes: int) -> bytes | str:
     """The decoded body, or a sentence that says why there is none. `encoding`: the content-encoding header or ''."""
-    coding = encoding.strip().lower()
-    if coding in ("", "identity"):
-        return raw
-    if coding not in ("gzip", "x-gzip"):
+    packed = CODINGS.get(encoding.strip().lower())
+    if packed is None:
         return f"the reply is encoded as {encoding!r}, and only gzip was asked for"
+    if not packed:
+        return raw
     try:
         return _gunzip(raw, cap_bytes)
     except zlib.error:
-        return "the reply says it is gzip, and is not"
+        return NO_GZIP
 
 
 def _gunzip(data: bytes, cap_bytes: int) -> bytes | str:
@@ -32,7 +37,7 @@ def _gunzip(data: bytes, cap_bytes: int) -> bytes | str:
     for _ in range(MEMBERS_MAX):
         if not data:
             return b"".join(out)
-        member = zlib.decompressobj(_GZIP)
+        member = zlib.decompressobj(GZIP)
         out.append(member.decompress(data, room))
         room -= len(out[-1])
         if room <= 0:

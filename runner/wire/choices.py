@@ -82,10 +82,11 @@ def _content(message: Mapping[str, Any]) -> tuple[str | None, str | None, str | 
         return string(mapping(message.get("audio")).get("transcript")), None, None
     if type(content) is not list:
         return text_of(content), None, None
-    return _parts(content)
+    return parts_of(content)
 
 
-def _parts(parts: list[Any]) -> tuple[str | None, str | None, str | None]:
+def parts_of(parts: list[Any]) -> tuple[str | None, str | None, str | None]:
+    """Of content in parts: text; reasoning; a refusal."""
     texts = _texts(parts)
     objects = mappings(parts)
     aside = [_thought(part.get("thinking")) for part in objects if part.get("type") == "thinking"]
@@ -119,13 +120,14 @@ def _reasoning(message: Mapping[str, Any]) -> str | None:
             return text
     for name in ("reasoning_details", "thinking_blocks"):
         if name in message:
-            text = _joined([_block(block) for block in mappings(message[name])])
+            text = _joined([block_text(block) for block in mappings(message[name])])
             if text is not None:
                 return text
     return None
 
 
-def _block(block: Mapping[str, Any]) -> str | None:
+def block_text(block: Mapping[str, Any]) -> str | None:
+    """What a block of reasoning says."""
     return string(block.get("text")) or string(block.get("summary")) or string(block.get("thinking"))
 
 

@@ -1,30 +1,72 @@
-"""Reply to outcome: the body of a chat completion that was not streamed.
+"""Reply to outcome: the body of a chat completion, whole or as an event stream.
 
 Rule: total and pure. Whatever status, headers and bytes came, the result is a Completion or a Failure. What `load`
 gives is clean: strings are valid UTF-8, floats finite; integers are narrowed to 64 bits where they are read. Strategy:
 read every choice that holds an answer (choices.py); only when none does, ask errors.py what the reply is instead.
+What came back decides which of the two it is, never what was asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
-from runner.records import Choice, Completion, Failure, Kind, Reply, Status
+from runner.records import NO_USAGE, Billed, Choice, Completion, Failure, Kind, Reply, Status, Usage
 from runner.wire.choices import ending, read_choice
-from runner.wire.errors import classify, failure, request_id
+from runner.wire.errors import failure, request_id
 from runner.wire.jsonbody import integer, load, mappings, string
+from runner.wire.sse import Streamed, assemble, is_stream
 from runner.wire.usage import read_usage
+
+UNFINISHED: Final = "the stream ended before the answer did"
+ENDED_BY_ERROR: Final = "the stream ended with an error"
 
 
 def decode(reply: Reply, *, choices: int, now: float, keep_raw: bool = False) -> Completion | Failure:
     """The outcome of one exchange. `choices` is the `n` that was asked for, `now` is in epoch seconds."""
-    if not 200 <= reply.status < 300:
-        return classify(reply, now)
     body = load(reply.body)
+    stream = None
+    if type(body) is not dict and _is_stream(reply):
+        stream = assemble(reply.body, choices, cut=reply.cut is not None)
+    if not 200 <= reply.status < 300:
+        return failure(reply, stream.failed or {} if stream else body, now)
+    if stream:
+        return _streamed(reply, stream, choices, now, keep_raw)
     if type(body) is not dict:
         return failure(reply, body, now, _not_an_object(reply, body))
-    answers = _answers(body, choices)
+    return _whole(reply, body, choices, now, keep_raw)
+
+
+def _is_stream(reply: Reply) -> bool:
+    return is_stream(reply.body) or reply.cut is not None or "event-stream" in reply.headers.get("content-type", "")
+
+
+def _streamed(reply: Reply, stream: Streamed, asked: int, now: float, keep_raw: bool) -> Completion | Failure:
+    usage = stream.body["usage"]
+    if stream.failed is not None:
+        return failure(reply, {**stream.failed, "usage": usage}, now, stream.why or ENDED_BY_ERROR)
+    if not stream.complete:
+        return _unfinished(reply, read_usage(usage))
+    outcome = _whole(reply, stream.body, asked, now, keep_raw)
+    return outcome if isinstance(outcome, Failure) else replace(outcome, first_token_s=_first_token_s(reply, stream))
+
+
+def _unfinished(reply: Reply, usage: Usage) -> Failure:
+    """Part of an answer is no answer; what ended the stream says of which kind that is."""
+    ended = reply.cut or Failure(Kind.BAD_REPLY, UNFINISHED, status=reply.status)
+    billed = Billed.MAYBE if usage == NO_USAGE else Billed.YES
+    return replace(ended, billed=billed, request_id=request_id(reply), usage=usage)
+
+
+def _first_token_s(reply: Reply, stream: Streamed) -> float | None:
+    if stream.first_token_at is None:
+        return None
+    return next((seconds for received, seconds in reply.arrivals if received >= stream.first_token_at), None)
+
+
+def _whole(reply: Reply, body: dict[str, Any], asked: int, now: float, keep_raw: bool) -> Completion | Failure:
+    answers = _answers(body, asked)
     if not answers:
         return _no_answer(reply, body, now)
     return Completion(
@@ -73,7 +115,7 @@ def _not_an_object(reply: Reply, body: Any) -> str:
     start = reply.body[:512].lstrip()
     if not start:
         return "the reply is empty"
-    return "an event stream came back, and none was asked for" if start.startswith(b"data:") else "the reply is no JSON"
+    return "the reply is no JSON"
 
 
 def _no_answer(reply: Reply, body: dict[str, Any], now: float) -> Failure:
