@@ -11,7 +11,7 @@ are seen to be fine without it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from runner.spec.body import MESSAGE
@@ -93,3 +93,26 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_nulls(below) for name, below in value.items() if below is not None}
     return [_without_nulls(below) for below in value] if isinstance(value, list) else value
+
+
+def turn(answer: Mapping[str, Any], tools: Any) -> dict[str, Any] | None:
+    """The assistant's message of an answer: `content`, `refusal` and `tool_calls` of its result columns, the calls as
+    the wire has them. `tools`: those of its request, which say what kind each is. None: there is no answer.
+
+    A call that came without an id is given one: the tool's message must name it. Reasoning is no part of the turn:
+    providers refuse it, or bill it again.
+    """
+    content, refusal, calls = answer["content"], answer["refusal"], answer["tool_calls"] or []
+    if answer["status"] == "failed" and content is None and not refusal and not calls:
+        return None
+    message = {"role": "assistant", "content": content if content is not None or calls or refusal else ""}
+    message |= {"refusal": refusal} if refusal else {}
+    custom = {tool["custom"]["name"] for tool in tools or () if tool["type"] == "custom"}
+    made = [_call(call, number, call["name"] in custom) for number, call in enumerate(calls)]
+    return message | ({"tool_calls": made} if made else {})
+
+
+def _call(call: Mapping[str, Any], number: int, is_custom: bool) -> dict[str, Any]:
+    kind, argument = ("custom", "input") if is_custom else ("function", "arguments")
+    members = {"name": call["name"] or "", argument: call["arguments"] or ""}
+    return {"id": call["id"] or f"call_{number}", "type": kind, kind: members}

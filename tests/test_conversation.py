@@ -50,7 +50,7 @@ def refusal(compiled: Prompt, **row: Any) -> str:
     return failure.message
 
 
-WHOLE = compile_prompt(Asked(messages="{{ history }}"), {}, where)  # type: ignore[arg-type]  # one text
+WHOLE = compile_prompt(Asked(messages="{{ history }}"), {}, where)
 SPLICED = prompt(
     {"role": "system", "content": "be {{ mood }}"}, "{{ history }}", {"role": "user", "content": "{{ q }}"}
 )

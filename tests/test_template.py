@@ -26,7 +26,7 @@ class Asked:
     """The request of a job, as the spec gives it."""
 
     model: str = "m"
-    messages: tuple[dict[str, Any], ...] = ({"role": "user", "content": "hi"},)
+    messages: str | tuple[dict[str, Any] | str, ...] = ({"role": "user", "content": "hi"},)
     params: dict[str, Any] = field(default_factory=dict)
     extra_body: dict[str, Any] = field(default_factory=dict)
 

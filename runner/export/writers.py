@@ -32,11 +32,12 @@ class Stream(Protocol):
 
 
 class Writer(Protocol):
-    """Tables in, bytes out. `finish` writes what stands at the end."""
+    """Tables in, bytes out. `write` says how many rows it wrote; `finish` writes what stands at the end, and gives the
+    sentences about what was left out."""
 
-    def write(self, table: Any) -> None: ...
+    def write(self, table: Any) -> int: ...
 
-    def finish(self) -> None: ...
+    def finish(self) -> list[str]: ...
 
 
 class JsonLines:
@@ -47,11 +48,12 @@ class JsonLines:
         self._json_texts = json_texts
         self._out = out
 
-    def write(self, table: Any) -> None:
+    def write(self, table: Any) -> int:
         for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):
             columns = [self._column(name, batch.column(number)) for number, name in enumerate(self._names)]
             rows = (dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True))
             self._out.write(b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
+        return int(table.num_rows)
 
     def _column(self, name: str, array: Any) -> list[Any]:
         found = values(array)
@@ -60,8 +62,8 @@ class JsonLines:
         # As it stands: parsing would round integers beyond 64 bit.
         return [None if text is None else orjson.Fragment(text) for text in found]
 
-    def finish(self) -> None:
-        """Nothing stands at the end."""
+    def finish(self) -> list[str]:
+        return []
 
 
 class Csv:
@@ -73,19 +75,20 @@ class Csv:
         self._out = out
         self._write_records([[defused(name) for name in flattened(schema.empty_table(), self._flat).column_names]])
 
-    def write(self, table: Any) -> None:
+    def write(self, table: Any) -> int:
         for batch in flattened(table, self._flat).to_batches(max_chunksize=ROWS_AT_ONCE):
             names = enumerate(batch.schema.names)
             columns = [cells(batch.column(number), is_json=name in self._json_texts) for number, name in names]
             self._write_records(zip(*columns, strict=True))
+        return int(table.num_rows)
 
     def _write_records(self, records: Any) -> None:
         text = io.StringIO(newline="")
         csv.writer(text).writerows(records)
         self._out.write(text.getvalue().encode())
 
-    def finish(self) -> None:
-        """Nothing stands at the end."""
+    def finish(self) -> list[str]:
+        return []
 
 
 class Parquet:
@@ -95,11 +98,13 @@ class Parquet:
         self._schema = schema
         self._writer = pq.ParquetWriter(out, schema, compression="zstd", write_page_checksum=True)
 
-    def write(self, table: Any) -> None:
+    def write(self, table: Any) -> int:
         self._writer.write_table(table.cast(self._schema))
+        return int(table.num_rows)
 
-    def finish(self) -> None:
+    def finish(self) -> list[str]:
         self._writer.close()
+        return []
 
 
 def cells(array: Any, *, is_json: bool) -> list[Any]:
