@@ -15,10 +15,12 @@ import orjson
 
 from runner.changing import preview
 from runner.halts import duration
+from runner.media import Folder, folder_of
 from runner.prepare import Prepared
 from runner.pricing import cost, words
 from runner.records import Failure, Request, Row, Usage
 from runner.say import dollars
+from runner.wire.attach import Local, cut
 from runner.wire.encode import output_cap
 from runner.wiring import settings_of
 
@@ -132,7 +134,9 @@ def _dollar_line(prepared: Prepared, seen: Estimate, scale: float) -> str:
 
 
 def requests(prepared: Prepared, most: int) -> Iterator[dict[str, Any]]:
-    """The first requests as they would be sent; a row that cannot be rendered says why."""
+    """The first requests as they would be sent, local files by their names and types; a row that cannot be rendered
+    says why."""
+    folder = folder_of(prepared.job, prepared.loaded.base)
     for number in range(len(prepared.survey.ranges)):
         for index, made in rendered(prepared, prepared.reader.rows(number, prepared.recipe.columns)):
             if most <= 0:
@@ -141,4 +145,16 @@ def requests(prepared: Prepared, most: int) -> Iterator[dict[str, Any]]:
             if isinstance(made, Failure):
                 yield {"row": index, "error": made.message}
             else:
-                yield {"row": index, "request_hash": made.hash, "body": orjson.Fragment(made.body)}
+                files = {"files": _files(folder, made)} if folder else {}
+                yield {"row": index, "request_hash": made.hash, "body": orjson.Fragment(made.body), **files}
+
+
+def _files(folder: Folder, request: Request) -> list[dict[str, Any]]:
+    """The local files that a request would carry: only their first bytes are read."""
+    found: list[dict[str, Any]] = []
+    for local in cut(request.body):
+        if isinstance(local, Local):
+            kind = folder.type_of(local)
+            said = {"error": kind.message} if isinstance(kind, Failure) else {"type": kind}
+            found.append({"at": local.where, "file": local.file, "bytes": local.stamp.size, **said})
+    return found

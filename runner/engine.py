@@ -148,6 +148,9 @@ class LocalEngine:
         self.slots.undurable += 1  # like any other row that is final and not yet on disk
         return work.settled(None, self.wiring.price_source(work.request.model))
 
+    def _unsent(self, work: Work, failure: Failure) -> Settled:
+        return self._as_it_is(work) if work.answers else work.unsent(failure)
+
     def _new_lane(self, model: str) -> tuple[Lane, Watch]:
         settings = self.settings
         per_minute = (settings.requests_per_minute, settings.tokens_per_minute)
@@ -187,7 +190,7 @@ class LocalEngine:
         while True:
             exchange = await self._exchange(work)
             if not isinstance(exchange, Exchange):
-                return (self._as_it_is(work) if work.answers else work.unsent(exchange)) if exchange else None
+                return self._unsent(work, exchange) if exchange else None
             verdict = self._verdict(work, exchange)
             assert self._admission
             if isinstance(verdict, RunnerError):  # before the slot is free: the next in line must not leave any more

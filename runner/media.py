@@ -20,11 +20,11 @@ import os
 import stat
 from binascii import b2a_base64
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -46,7 +46,7 @@ from runner.wire.attach import (
     weight,
 )
 from runner.wire.encode import input_failure
-from runner.wire.mediatypes import HEAD_BYTES
+from runner.wire.mediatypes import HEAD_BYTES, media_type
 
 #: Bytes of requests with media between their slot and their reply.
 MOST_BYTES = 256 << 20
@@ -61,14 +61,18 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SENTENCES = {
     errno.ENOENT: "there is no such file under input.files_root ({root}); mend the path or the folder",
+    errno.ENOTDIR: "a part of the path is no folder",
     errno.EACCES: "the file may not be read; mend its permissions",
     errno.ELOOP: "the file became a link while the run went on",
     errno.ENAMETOOLONG: "the path is too long",
 }
 
 
+Answer = TypeVar("Answer")
+
+
 def _resolve(path: Path) -> Path:
-    return path.resolve()
+    return Path(os.path.realpath(path))  # Path.resolve() raises for links that go round
 
 
 class _Refused(Exception):  # noqa: N818 - becomes a Failure of the row
@@ -110,7 +114,7 @@ class Folder:
     """`input.files_root`."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
+        self.root = _resolve(root)
         # For looking only, once or more a row; opening resolves anew.
         self._folder_of = lru_cache(maxsize=4096)(_resolve)
 
@@ -121,11 +125,24 @@ class Folder:
         except (OSError, ValueError, _Refused) as error:
             return self._failure(error, path, where)
 
-    def read(self, local: Local) -> list[bytes] | Failure:
-        """The part of a message as it goes out, in pieces of JSON text. Blocks: call it in a thread."""
+    def fill(self, pieces: Sequence[bytes | Local]) -> bytes | Failure:
+        """A body (see attach.cut) with the bytes of its files. Blocks: call it in a thread."""
+        whole: list[bytes] = []
+        for piece in pieces:
+            found = self._asked(piece, _encoded) if isinstance(piece, Local) else [piece]
+            if isinstance(found, Failure):
+                return found
+            whole += found
+        return b"".join(whole)
+
+    def type_of(self, local: Local) -> str | Failure:
+        """The media type that a file would be sent as, from its first bytes."""
+        return self._asked(local, _typed)
+
+    def _asked(self, local: Local, question: Callable[[Local, BinaryIO], Answer]) -> Answer | Failure:
         try:
             with self._open(local.file) as file:
-                return _encoded(local, file)
+                return question(local, file)
         except (OSError, ValueError, _Refused) as error:
             return self._failure(error, local.file, local.where)
 
@@ -141,7 +158,7 @@ class Folder:
         """Where a path leads, its folder taken from memory."""
         named = self.root / path
         found = self._folder_of(named.parent) / named.name
-        return found.resolve() if found.is_symlink() else found
+        return _resolve(found) if found.is_symlink() else found
 
     def _below(self, path: str, real: Path) -> Path:
         """`real`, if it may be read under the name `path`."""
@@ -153,7 +170,7 @@ class Folder:
 
     def _open(self, path: str) -> BinaryIO:
         """The file, opened step by step from the root: a link that appears meanwhile is an error, not a way out."""
-        *folders, name = self._below(path, (self.root / path).resolve()).relative_to(self.root).parts
+        *folders, name = self._below(path, _resolve(self.root / path)).relative_to(self.root).parts
         at = os.open(self.root, _FOLDER)
         try:
             for folder in folders:
@@ -186,6 +203,12 @@ def _encoded(local: Local, file: BinaryIO) -> list[bytes] | Failure:
         chunk = file.read(CHUNK_BYTES) if len(pieces) <= MOST_CHUNKS else b""
     _refuse_another(local, file)  # nor was it written to meanwhile
     return [*pieces, around[1]]
+
+
+def _typed(local: Local, file: BinaryIO) -> str | Failure:
+    head = file.read(HEAD_BYTES)
+    around = frame(local, head)
+    return around if isinstance(around, Failure) else media_type(head, local.file)
 
 
 def _refuse_another(local: Local, file: BinaryIO) -> None:
@@ -252,13 +275,4 @@ class Media:
             yield body
             return
         async with self._room.hold(weight(pieces)):
-            yield await anyio.to_thread.run_sync(self._whole, pieces, limiter=self._readers)
-
-    def _whole(self, pieces: Sequence[bytes | Local]) -> bytes | Failure:
-        whole: list[bytes] = []
-        for piece in pieces:
-            found = self._folder.read(piece) if isinstance(piece, Local) else [piece]
-            if isinstance(found, Failure):
-                return found
-            whole += found
-        return b"".join(whole)
+            yield await anyio.to_thread.run_sync(self._folder.fill, pieces, limiter=self._readers)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import io
 import math
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -33,14 +32,13 @@ from runner.transport.arriving import Arriving, arriving
 from runner.transport.body import too_large, unpacked
 from runner.transport.faults import FOREIGN, failure_of, one_line
 from runner.transport.session import PORTS, address, open_pool
+from runner.transport.upload import upload
 from runner.wire.sse import is_stream
 
 CLOSE_S = 2.0
 
 #: How long the end of a stream is waited for once it says that it is done: some servers leave the connection open.
 LAST_WORD_S = 1.0
-
-LARGE_BODY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +90,7 @@ class _Post(httpx.Request):
         self.headers = like.headers
         self.extensions = like.extensions
         self.stream = like.stream
-        # aiohttp warns about larger bytes: writing them at once would hold up the loop. A file it writes in pieces.
-        self.content = content if len(content) <= LARGE_BODY_BYTES else io.BytesIO(content)
+        self.content = upload(content)
 
 
 class Transport:

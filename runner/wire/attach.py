@@ -44,7 +44,7 @@ class Stamp:
     mtime_ns: int
 
 
-#: (path as given, where the part stands) -> what it is, or why it cannot be sent
+#: (path as given, where the part stands) -> the file's stamp, or why it cannot be sent
 Look = Callable[[str, str], Stamp | Failure]
 
 
@@ -119,7 +119,7 @@ def parts(body: Mapping[str, Any]) -> Iterator[Part]:
             continue
         for place, part in enumerate(content):
             kind = part.get("type") if isinstance(part, Mapping) else None
-            value = part.get(kind) if kind in DATA else None
+            value = part.get(kind) if isinstance(kind, str) and kind in DATA else None
             if isinstance(value, Mapping):
                 yield Part(number, place, str(kind), value)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from endpoint import Endpoint, Place, Said, Seen, ok, refused
+from endpoint import _wire as wire
+
+from runner.media import MOST_BYTES
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 60
 WAV = b"RIFF\x24\0\0\0WAVEfmt " + b"\0" * 24
@@ -144,13 +149,17 @@ def test_render_check_and_show_name_files_and_read_none(place: Place) -> None:
     (place.root / "a.png").write_bytes(PNG)
     (place.root / "a.png").chmod(0)
     os.utime(place.root / "a.png", ns=(1, 1_700_000_000_000_000_000))
-    rows(place, {"id": 0, "file": "a.png"}, {"id": 1, "file": "gone.png"})
+    (place.root / "b.png").write_text("no image")
+    rows(place, *({"id": number, "file": f"{name}.png"} for number, name in enumerate(["a", "gone", "b"])))
     job(place, IMAGE)
-    shown = place.call("render", "job.yaml", "-n", "2")
+    shown = place.call("render", "job.yaml", "-n", "3")
     named = {"file": "a.png", "size": len(PNG), "mtime_ns": 1_700_000_000_000_000_000, "detail": "low"}
-    first, second = map(json.loads, shown.out.splitlines())
+    first, second, third = map(json.loads, shown.out.splitlines())
     assert first["body"]["messages"][0]["content"][1] == {"type": "image_url", "image_url": named}
+    at = "messages.0.content.1.image_url"
+    assert first["files"] == [{"at": at, "file": "a.png", "bytes": len(PNG), "type": "image/png"}]
     assert "there is no such file" in second["error"]
+    assert "by its first bytes the file is text/plain" in third["files"][0]["error"]
     checked = place.call("check", "job.yaml").out
     assert (
         "1 of the sampled rows cannot be rendered; row 1: messages.0.content.1.image_url.file: there is no" in checked
@@ -165,3 +174,75 @@ def test_no_address_out_of_the_data_is_ever_asked_for(place: Place) -> None:
         assert place.run().code == 0
         assert (stranger.seen, stranger.connections, place.sent) == ([], 0, 3)
         assert parts(place.endpoint.seen[0])[0]["image_url"]["url"].startswith(stranger.url)
+
+
+class Sink:
+    """An endpoint that throws away what it is sent, byte by byte; it answers when `enough` requests are there."""
+
+    def __init__(self, enough: int) -> None:
+        self.enough = enough
+        self.most = self.here = self.bytes = 0
+        self.full = asyncio.Event()
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                length = await self._body(reader)
+                self.bytes += length
+                self.here += 1
+                self.most = max(self.most, self.here)
+                if self.here >= self.enough:
+                    await asyncio.sleep(0.5)  # time for those who should not come
+                    self.full.set()
+                await asyncio.wait_for(self.full.wait(), 30)
+                self.here -= 1
+                writer.write(wire(ok()))
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    @staticmethod
+    async def _body(reader: asyncio.StreamReader) -> int:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = left = int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
+        while left:
+            left -= len(await reader.read(min(left, 1 << 20)))
+        return length
+
+
+def peak_mib(pid: int) -> int:
+    """The most memory that a process has held so far; 0 when it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"VmHWM:\s+(\d+) kB", text)
+    return int(found[1]) >> 10 if found else 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_many_large_files_never_stand_in_memory_together(place: Place) -> None:
+    size, count = 5 << 20, 80
+    together = MOST_BYTES // (-(-size // 3) * 4)
+    (place.root / "a.png").write_bytes(PNG + bytes(size - len(PNG)))
+    rows(place, *({"id": number, "file": "a.png"} for number in range(count)))
+    peak = 0
+
+    async def serve() -> Sink:
+        nonlocal peak
+        sink = Sink(together)
+        server = await asyncio.start_server(sink.talk, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        job(place, IMAGE, endpoint={"base_url": url}, limits={"concurrency": 64})
+        life = place.start("run", "job.yaml")
+        while now := peak_mib(life.pid):
+            peak = max(peak, now)
+            await asyncio.sleep(0.05)
+        server.close()
+        assert life.wait().code == 0
+        return sink
+
+    sink = asyncio.run(serve())
+    assert sink.bytes > count * size * 4 // 3
+    assert sink.most == together == 38  # of the 64 that have a slot
+    # 130 MiB for the program and its libraries; 64 requests would be 430, and as much again if each were held twice.
+    assert peak < 130 + (MOST_BYTES >> 20) + 160
