@@ -24,7 +24,8 @@ from runner.opening import Begun, run_members
 from runner.parts import Range
 from runner.plan import NONE, Plan, Stored, plan
 from runner.prepare import Prepared, identity, input_identity, of_run, prepare
-from runner.records import Failure, Request
+from runner.recipe import Asked, Recipe
+from runner.records import Failure
 from runner.recovery import look, ranges_of, recover
 from runner.relayout import Old, lay_out
 from runner.reopen import reopen
@@ -119,7 +120,7 @@ def preview(prepared: Prepared) -> str | None:
     survey = Survey.from_json(directory.read("survey.json") or {})
     ranges = ranges_of(survey, known)
     standing = look(directory, ranges, live=is_held(directory.lock))
-    old = Old(directory, prepare(of_run(directory), survey), ranges, standing)
+    old = Old(directory, prepare(of_run(directory), survey, past=True), ranges, standing)
     return make_plan(prepared, old, known, keep=False).words()
 
 
@@ -127,7 +128,7 @@ def read_old(directory: RunDirectory, known: Mapping[str, Any]) -> Old:
     """The run as it is, by the job and survey that it has. Takes it over: see recovery.recover."""
     survey = Survey.from_json(directory.read("survey.json") or {})
     ranges = ranges_of(survey, known)
-    return Old(directory, prepare(of_run(directory), survey), ranges, recover(directory, ranges))
+    return Old(directory, prepare(of_run(directory), survey, past=True), ranges, recover(directory, ranges))
 
 
 def make_plan(prepared: Prepared, old: Old, known: Mapping[str, Any], *, keep: bool) -> Made:
@@ -156,7 +157,7 @@ def _kept_jobs(known: Mapping[str, Any], now: Mapping[str, Any], *, keep: bool) 
 def _hashes_under(job: Mapping[str, Any], prepared: Prepared, old: Old) -> list[str | None]:
     """What the rows as they are now would have been asked by an earlier job."""
     earlier = replace(prepared.loaded, job=JobSpec.model_validate(job))
-    return [made[0] for made in _rendered(prepare(earlier, prepared.survey), old, None)]
+    return [made[0] for made in _rendered(prepare(earlier, prepared.survey, past=True), old, None)]
 
 
 def _rendered(
@@ -171,12 +172,16 @@ def _rendered(
             yield from ((row.request_hash, 0, Decimal(0)) for row in rows)
             continue
         for row in prepared.reader.rows(number, prepared.recipe.columns):
-            made = prepared.recipe.request(row)
-            yield (None, 0, None) if isinstance(made, Failure) else _facts(made)
+            asked = prepared.recipe.asked(row)
+            yield (None, 0, None) if isinstance(asked, Failure) else _facts(prepared.recipe, asked)
 
 
-def _facts(request: Request) -> tuple[str, int, Decimal | None]:
-    return request.hash, request.tokens, request.reserved_usd
+def _facts(recipe: Recipe, asked: Asked) -> tuple[str, int, Decimal | None]:
+    """A row that its provider would not take keeps the answer that it has; sending it costs nothing."""
+    made = recipe.fitted(asked)
+    if isinstance(made, Failure):
+        return asked.request.hash, 0, Decimal(0)
+    return made.hash, made.tokens, made.reserved_usd
 
 
 def _stored(old: Old) -> list[Stored]:

@@ -6,7 +6,7 @@ the whole input; the real figures are in the bill.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -14,10 +14,12 @@ from typing import Any
 import orjson
 
 from runner.changing import preview
+from runner.dialect import Finding, Severity
 from runner.halts import duration
 from runner.media import Folder, folder_of
 from runner.prepare import Prepared
 from runner.pricing import cost, words
+from runner.recipe import Asked
 from runner.records import Failure, Request, Row, Usage
 from runner.say import dollars
 from runner.wire.attach import Local, cut
@@ -41,6 +43,14 @@ class Estimate:
     cost_usd: Decimal = Decimal(0)
     unpriced: int = 0
     failures: list[tuple[int, str]] = field(default_factory=list)
+    remarks: dict[str, None] = field(default_factory=dict)  #: lines about the provider, each once
+
+    def remark(self, findings: Iterable[Finding]) -> None:
+        """What is not refused: warnings, advice, and what is sent otherwise than it was written."""
+        for found in findings:
+            heading = Severity.NOTICE if found.changes else found.severity
+            said = found.said_of_change if found.changes else found.sentence
+            self.remarks[f"{heading:<10} {said}"] = None
 
     def add(self, request: Request, prepared: Prepared) -> None:
         cap = output_cap(orjson.loads(request.body))
@@ -67,12 +77,20 @@ def estimate(prepared: Prepared) -> Estimate:
     for number in range(0, count, step):
         rows = prepared.reader.rows(number, prepared.recipe.columns)
         most = SAMPLE_ROWS if count > SAMPLE_RANGES // 2 else 64 * SAMPLE_ROWS
-        for index, made in rendered(prepared, _first(rows, most)):
-            if isinstance(made, Failure):
-                total.failures.append((index, made.message))
-            else:
-                total.add(made, prepared)
+        for row in _first(rows, most):
+            _look(row, prepared, total)
     return total
+
+
+def _look(row: Row, prepared: Prepared, total: Estimate) -> None:
+    asked = prepared.recipe.asked(row)
+    made = asked if isinstance(asked, Failure) else prepared.recipe.fitted(asked)
+    if isinstance(made, Failure):
+        total.failures.append((row.index, made.message))
+        return
+    total.add(made, prepared)
+    if isinstance(asked, Asked):
+        total.remark(prepared.dialect.findings(asked.body))
 
 
 def _first(rows: Iterator[Row], most: int) -> Iterator[Row]:
@@ -98,7 +116,8 @@ def report(prepared: Prepared) -> list[str]:
         lines.append(f"bad lines  {survey.bad_lines.count} become failed rows; first: {survey.bad_lines.first[0]}")
     if seen.failures:
         index, message = seen.failures[0]
-        lines.append(f"warning    {len(seen.failures)} of the sampled rows cannot be rendered; row {index}: {message}")
+        lines.append(f"warning    {len(seen.failures)} of the sampled rows cannot be sent; row {index}: {message}")
+    lines += seen.remarks
     changed = preview(prepared)
     if changed:
         lines.append(f"changed    since the run began: {changed}")

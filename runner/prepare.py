@@ -14,14 +14,17 @@ from typing import Any
 import pyarrow as pa
 
 from runner.columns import ResultSpec, conflicts, part_schema, result_schema
+from runner.dialect import DROP, Bodies, Dialect, Terms, plain_roles
 from runner.errors import JobError, RunDirectoryError
 from runner.media import attach_of
 from runner.outputs import Output, compile_output
 from runner.parts import Shape
 from runner.pricing import Price, price_of
-from runner.recipe import Recipe, recipe_of
+from runner.recipe import Means, Recipe, recipe_of
 from runner.sources import DIRECTORY, Reader, Spooling, copies_stand, expand
 from runner.spec import JobSpec, parse
+from runner.spec.body import faults
+from runner.spec.positions import dotted
 from runner.store import RunDirectory
 from runner.survey import Survey, SurveyOptions, stale, survey
 from runner.template import Prompt, compile_prompt
@@ -78,6 +81,7 @@ class Prepared:
     shape: Shape
     recipe: Recipe
     prices: Prices
+    dialect: Dialect
 
     @property
     def job(self) -> JobSpec:
@@ -182,13 +186,17 @@ def _stands(before: Survey, found: Sequence[Path], options: SurveyOptions) -> bo
     return same and asked == then and not stale(before)
 
 
-def prepare(loaded: Loaded, taken: Survey) -> Prepared:
-    """Compile templates and schema, fix the columns. Raises TemplateError or JobError with what does not fit."""
+def prepare(loaded: Loaded, taken: Survey, *, past: bool = False) -> Prepared:
+    """Compile templates and schema, fix the columns. Raises TemplateError or JobError with what does not fit.
+
+    past: of a run as it was; what a provider does not take is not held against what has been sent."""
     job = loaded.job
     prompt = compile_prompt(job.request, job.vars, job.where)
     output = compile_output(_response_format(job, prompt))
     spec = result_spec(job, output, loaded.base_url)
     mistakes = [*_missing(job, prompt, taken), *_conflicts(job, taken, spec), *_clashes(job, prompt, taken)]
+    dialect = dialect_of(job, prompt)
+    mistakes += [] if past else [*_faulty(job, dialect), *_unsupported(job, dialect)]
     if mistakes:
         raise JobError(mistakes=tuple(mistakes))
     inputs = pa.schema([_bare(taken.schema.field(name)) for name in carried(job, taken)])
@@ -196,8 +204,32 @@ def prepare(loaded: Loaded, taken: Survey) -> Prepared:
     shape = Shape(results, part_schema(inputs, results, job.output.prefix))
     prices = Prices(job)
     reader = Reader(taken, loaded.run_root / DIRECTORY)
-    recipe = recipe_of(job.request.model, prompt, loaded.base_url, prices.of, attach_of(job, loaded.base))
-    return Prepared(loaded, taken, reader, prompt, output, spec, shape, recipe, prices)
+    means = Means(loaded.base_url, prices.of, dialect, *attach_of(job, loaded.base))
+    recipe = recipe_of(job.request.model, prompt, means)
+    return Prepared(loaded, taken, reader, prompt, output, spec, shape, recipe, prices, dialect)
+
+
+def dialect_of(job: JobSpec, prompt: Prompt) -> Dialect:
+    given = {"model", "messages", *job.request.params, *job.request.extra_body}
+    roles = plain_roles(job.request.messages)
+    constants = {**prompt.constants, **({"messages": roles} if roles else {})}
+    terms = Terms(job.endpoint.dialect, job.endpoint.on_unsupported == "drop")
+    return Dialect(terms, Bodies(constants, frozenset(given)))
+
+
+def _faulty(job: JobSpec, dialect: Dialect) -> list[str]:
+    """Values out of their range that templates without a column have given."""
+    constants, differing = dialect.bodies.constants, dialect.bodies.differing
+    return [
+        f"{job.where(f'request.{dotted(path)}')}: request.{dotted(path)}: {sentence}"
+        for path, sentence in faults({**dict.fromkeys(differing, True), **constants}, constants)
+    ]
+
+
+def _unsupported(job: JobSpec, dialect: Dialect) -> list[str]:
+    return [
+        f"{job.where(f'request.{found.parameter}')}: request.{found.sentence}, or {DROP}" for found in dialect.errors()
+    ]
 
 
 def _response_format(job: JobSpec, prompt: Prompt) -> Mapping[str, Any] | None:

@@ -40,7 +40,7 @@ def prepared_of(directory: RunDirectory) -> Prepared:
     saved = directory.read("survey.json")
     if saved is None:
         raise RunDirectoryError(f"{directory.root} has no survey yet", hint="the run has only just begun")
-    return prepare(of_run(directory), Survey.from_json(saved))
+    return prepare(of_run(directory), Survey.from_json(saved), past=True)
 
 
 def ranges_in(directory: RunDirectory) -> tuple[int, list[Range]]:

@@ -7,19 +7,46 @@ provider is changed after it. Local files are looked at and not read (`attach`):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+from runner.dialect import Dialect
 from runner.pricing import Price, upper_bound
 from runner.records import Failure, Kind, Request, Row
+from runner.spec.body import PARAMETERS, faults
+from runner.spec.positions import dotted
 from runner.template import Prompt
 from runner.wire.attach import Weighed
-from runner.wire.encode import BYTES_PER_TOKEN, MAX_BODY_BYTES, encode, output_cap, too_large
+from runner.wire.encode import (
+    BYTES_PER_TOKEN,
+    MAX_BODY_BYTES,
+    encode,
+    encode_again,
+    input_failure,
+    output_cap,
+    too_large,
+)
 
+Body = Mapping[str, Any]
+Render = Callable[[Mapping[str, Any]], dict[str, Any] | Failure]
 #: A rendered body -> the body that is hashed, and what its media weigh.
-Attach = Callable[[Mapping[str, Any]], Weighed | Failure]
+Attach = Callable[[Body], Weighed | Failure]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the job asks for a row, before it is fitted to the provider. `request.hash` is the row's for good."""
+
+    request: Request
+    body: Body
+    weighed: Weighed | None = None  #: None: nothing but text
+
+
+def as_written(body: Body) -> Body | Failure:
+    """Fits nobody."""
+    return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,33 +55,44 @@ class Recipe:
 
     model: str
     columns: frozenset[str] | None  #: None: all
-    render: Callable[[Mapping[str, Any]], dict[str, Any] | Failure]
-    encode: Callable[[int, Mapping[str, Any]], Request | Failure]
-    bound: Callable[[Request, Mapping[str, Any], int | None], Decimal | None]  #: (…, body, prompt tokens at most)
+    render: Render
+    encode: Callable[[int, Body], Request | Failure]
+    bound: Callable[[Request, Body, int | None], Decimal | None]  #: (…, body, prompt tokens at most)
     attach: Attach | None = None  #: None: no message can hold more than text
     asks_disk: bool = False  #: `attach` asks for sizes and times of files
+    fit: Callable[[Body], Body | Failure] = as_written  #: what the provider takes of a body; the same one: all of it
 
     def request(self, row: Row) -> Request | Failure:
+        """What is sent for a row. Failure(INPUT): nothing can be."""
+        asked = self.asked(row)
+        return asked if isinstance(asked, Failure) else self.fitted(asked)
+
+    def asked(self, row: Row) -> Asked | Failure:
         if row.data is None:
             return Failure(Kind.INPUT, row.error or "the input line cannot be read")
-        body = self.render(row.data)
-        if isinstance(body, Failure):
-            return body
-        if self.attach:
-            return self._with_media(row.index, body, self.attach)
-        request = self.encode(row.index, body)
-        if isinstance(request, Failure):
-            return request
-        return replace(request, reserved_usd=self.bound(request, body, len(request.body)))
-
-    def _with_media(self, index: int, body: Mapping[str, Any], attach: Attach) -> Request | Failure:
-        """The request with its media reckoned by their tables, not by their base64 text."""
-        weighed = attach(body)
+        rendered = self.render(row.data)
+        if isinstance(rendered, Failure):
+            return rendered
+        weighed = self.attach(rendered) if self.attach else None
         if isinstance(weighed, Failure):
             return weighed
-        request = self.encode(index, weighed.body)
+        body = weighed.body if weighed else rendered
+        request = self.encode(row.index, body)
+        return request if isinstance(request, Failure) else Asked(request, body, weighed)
+
+    def fitted(self, asked: Asked) -> Request | Failure:
+        body = self.fit(asked.body)
+        if isinstance(body, Failure):
+            return body
+        request = asked.request if body is asked.body else encode_again(asked.request, body)
         if isinstance(request, Failure):
             return request
+        if asked.weighed:
+            return self._with_media(request, body, asked.weighed)
+        return replace(request, reserved_usd=self.bound(request, body, len(request.body)))
+
+    def _with_media(self, request: Request, body: Body, weighed: Weighed) -> Request | Failure:
+        """The request with its media reckoned by their tables, not by their base64 text."""
         size, text = len(request.body) + weighed.file_bytes, len(request.body) - weighed.inline_bytes
         if size > MAX_BODY_BYTES:
             return too_large(size)
@@ -68,25 +106,45 @@ class Recipe:
         )
 
 
-def recipe_of(
-    model: str,
-    prompt: Prompt,
-    base_url: str,
-    price_of: Callable[[str], Price | None],
-    attach: tuple[Attach | None, bool] = (None, False),
-) -> Recipe:
-    """The recipe of a job. `model` as the job writes it: it names the rows that cannot be rendered. `attach`: how media
-    are looked at, and whether that asks a disk."""
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What the requests of a job need beside its prompt."""
 
-    def bound(request: Request, body: Mapping[str, Any], prompt_tokens: int | None) -> Decimal | None:
-        return upper_bound(prompt_tokens, output_cap(body), request.choices, price_of(request.model))
+    base_url: str
+    price_of: Callable[[str], Price | None]
+    dialect: Dialect
+    attach: Attach | None = None
+    asks_disk: bool = False
+
+
+def recipe_of(model: str, prompt: Prompt, means: Means) -> Recipe:
+    """The recipe of a job. `model` as the job writes it: it names the rows that cannot be rendered."""
+
+    def bound(request: Request, body: Body, prompt_tokens: int | None) -> Decimal | None:
+        return upper_bound(prompt_tokens, output_cap(body), request.choices, means.price_of(request.model))
 
     return Recipe(
         model=model,
         columns=None if prompt.whole_row else prompt.columns,
-        render=prompt.render,
-        encode=lambda index, body: encode(index, body, base_url),
+        render=_judged(prompt.render, sorted(means.dialect.bodies.differing & PARAMETERS.keys())),
+        encode=lambda index, body: encode(index, body, means.base_url),
         bound=bound,
-        attach=attach[0],
-        asks_disk=attach[1],
+        attach=means.attach,
+        asks_disk=means.asks_disk,
+        fit=means.dialect.fit,
     )
+
+
+def _judged(render: Render, names: Sequence[str]) -> Render:
+    """`render`, whose values of the parameters `names` are of the right sort and in their range."""
+    if not names:
+        return render
+
+    def judged(row: Mapping[str, Any]) -> dict[str, Any] | Failure:
+        body = render(row)
+        if isinstance(body, Failure):
+            return body
+        fault = next(faults(body, names), None)
+        return input_failure(f"{dotted(fault[0])}: {fault[1]}") if fault else body
+
+    return judged

@@ -131,6 +131,7 @@ def _work(run: Run, keeper: Keeper) -> tuple[RunnerError | None, int | None]:
     """Send what is left. What stopped it, if anything did: an error, a signal."""
     if len(run.standing.sealed) == len(run.ranges):
         return None, None
+    run.prepared.dialect.listen(lambda sentence: run.say.line(f"notice: {sentence}"))
     key = None if run.simulated else key_of(run.prepared.loaded, run.options.environ)
     with _endpoint(run) as endpoint:
         transport = transport_of(run.prepared, endpoint, key)

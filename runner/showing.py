@@ -1,7 +1,8 @@
 """One row's whole story: what came in, what was sent, every exchange, what became of it.
 
 Rule: reads only; right while the run goes on, for rows that are not final too. The job is the one in run.json, so a
-request that was rendered again and has the hash of then is what was sent, to the byte.
+request that was rendered again and has the hash of then is what was sent, to the byte, for as long as endpoint.dialect
+stays as it is.
 """
 
 from __future__ import annotations

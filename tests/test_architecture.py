@@ -26,6 +26,7 @@ LAYERS = {
         "halts",
         "pace",
         "pricing",
+        "dialect",
         "recipe",
         "plan",
         "conversation",

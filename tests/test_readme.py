@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.dialect import lines
 from runner.records import Kind
 from runner.retry import RULES, Halt
+from runner.spec.body import PARAMETERS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -77,6 +79,15 @@ def test_the_failure_table_is_the_rules(kind: Kind) -> None:
     counts = "own count" if rule.by else _word(rule.counts)
     cells = [kind, rule.signals, again, counts, _word(rule.slows_all), HALTS[rule.halt]]
     assert f"| {' | '.join(cells)} |" in README
+
+
+def test_the_provider_table_is_the_programs() -> None:
+    assert "\n".join(lines()) in README
+
+
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
+def test_every_parameter_is_named(name: str) -> None:
+    assert f"`{name}`" in README
 
 
 def _word(value: bool) -> str:

@@ -9,7 +9,8 @@ import pytest
 
 from runner.errors import JobError
 from runner.spec import JobSpec, parse
-from runner.spec.body import PARAMETERS
+from runner.spec.body import PARAMETERS, faults
+from runner.spec.positions import dotted
 
 
 def read_no_file(path: str) -> str:
@@ -40,7 +41,7 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
     "temperature": ([0, 2, 0.5], [-0.1, 2.1, True, "1", [1]]),
     "top_p": ([0, 1, 0.5], [-0.1, 1.1, False]),
     "n": ([1, 128], [0, 129, 1.5, "5", True]),
-    "stop": (["a", ["a"], ["a", "b", "c", "d"]], [[], ["a"] * 5, [1], 1]),
+    "stop": (["a", ["a"], ["a", "b", "c", "d"], ["a"] * 9], [[], [1], 1]),
     "max_tokens": ([1, 100000], [0, -1, 1.0, "9"]),
     "max_completion_tokens": ([1, 100000], [0, -1, 1.0]),
     "presence_penalty": ([-2, 2], [-2.1, 2.1]),
@@ -100,6 +101,37 @@ def test_top_logprobs_need_logprobs() -> None:
     assert mistakes(top_logprobs=21, logprobs=True) == ["top_logprobs: must be from 0 to 20"]
 
 
+#: Members of a mapping out of data that nobody knows are the data's own.
+THE_DATAS_OWN = [("prompt_cache_options", {"other": 1}), ("moderation", {"mode": 1})]
+CASES = [(name, value, True) for name, (good, _) in RANGES.items() for value in good]
+CASES += [(name, value, False) for name, (_, bad) in RANGES.items() for value in bad if name != "stream_options"]
+
+
+@pytest.mark.parametrize(("name", "value", "fits"), CASES)
+def test_a_value_that_a_template_gave_is_judged_alike(name: str, value: Any, fits: bool) -> None:
+    found = list(faults({name: value}, [name]))
+    assert bool(found) != (fits or (name, value) in THE_DATAS_OWN)
+    assert all(path[0] == name for path, _ in found)
+
+
+RENDERED = [
+    ({"temperature": "0.5"}, "temperature", "must be a number, not text; let the template end in | float or | int"),
+    ({"verbosity": "{{ low }}"}, "verbosity", "must be low, medium or high"),
+    ({"logit_bias": {"{{ 1 }}": 1}}, "logit_bias.{{ 1 }}", "this key must be a token id"),
+    ({"top_logprobs": 5, "logprobs": False}, "top_logprobs", "needs logprobs: true"),
+    ({"stream_options": {"include_usage": True}, "stream": None}, "stream_options", "needs stream: true"),
+]
+
+
+@pytest.mark.parametrize(("body", "path", "said"), RENDERED)
+def test_what_a_template_gave_is_data_and_told_by_its_place(body: dict[str, Any], path: str, said: str) -> None:
+    assert [(dotted(place), sentence) for place, sentence in faults(body, body)] == [(path, said)]
+
+
+def test_a_rendered_null_and_a_text_with_braces_are_fine() -> None:
+    assert list(faults({"n": None, "user": "{{ x }}", "stop": ["{% y"]}, ["n", "user", "stop", "extra"])) == []
+
+
 def test_the_cases_cover_every_parameter() -> None:
     assert RANGES.keys() | {"top_logprobs"} == PARAMETERS.keys()
 
@@ -131,7 +163,7 @@ SENTENCES = [
     ({"model": 3}, "model: must be text, not a number"),
     ({"messages": []}, "messages: must not be empty"),
     ({"messages": {}}, "messages: must be a list, not a mapping"),
-    ({"stop": 1}, "stop: must be text or a list of 1 to 4 texts, not a number"),
+    ({"stop": 1}, "stop: must be text or a list of texts, not a number"),
     ({"verbosity": "hihg"}, "verbosity: must be low, medium or high; did you mean high?"),
     ({"logit_bias": {"a": 1}}, "logit_bias.a: this key must be a token id"),
     ({"metadata": {str(n): "" for n in range(17)}}, "metadata: must hold at most 16 pairs"),

@@ -6,7 +6,7 @@ Rule: OpenAI's wire names and ranges; what one provider narrows or refuses is no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,9 +29,10 @@ from runner.spec.shapes import (
     describe,
     is_template,
     judge,
+    literal,
 )
 from runner.spec.turns import mistakes as turns
-from runner.spec.words import guess, must_be
+from runner.spec.words import QUOTED, guess, must_be
 
 TEXT, PROMPT, FLAG, OPEN = Text(), Prompt(), Flag(), Table(Anything())
 FILLED = Text(low=1)
@@ -181,7 +182,7 @@ PARAMETERS: dict[str, Shape] = {
     "temperature": Number(0, 2),
     "top_p": Number(0, 1),
     "n": Number(1, 128, whole=True),
-    "stop": BySort("text or a list of 1 to 4 texts", TEXT, Items(TEXT, 1, 4)),
+    "stop": BySort("text or a list of texts", TEXT, Items(TEXT)),  # how many, the provider's table says
     "max_tokens": TOKENS,
     "max_completion_tokens": TOKENS,
     "presence_penalty": Number(-2, 2),
@@ -218,6 +219,10 @@ PARAMETERS: dict[str, Shape] = {
 }
 CORE: dict[str, Shape] = {"model": FILLED, "messages": Items(MESSAGE)}
 KEYS = (*CORE, *PARAMETERS, "extra_body")
+#: The same for values that rows have given.
+LITERAL = {name: literal(shape) for name, shape in PARAMETERS.items()}
+NEEDS = {"top_logprobs": "logprobs", "stream_options": "stream"}
+CAST = "; let the template end in | float or | int"
 
 
 def mistakes(request: Any) -> Iterator[tuple[Path, str]]:
@@ -229,8 +234,25 @@ def mistakes(request: Any) -> Iterator[tuple[Path, str]]:
     messages, place = request.get("messages"), ("request", "messages")
     if isinstance(messages, list) and not any(judge(CORE["messages"], messages, place)):
         yield from turns(messages, place, _is_open)
-    if request.get("top_logprobs") is not None and request.get("logprobs") in (None, False):
-        yield ("request", "top_logprobs"), "needs logprobs: true"
+    for name, objection in _alone(request):
+        yield ("request", name), objection
+
+
+def faults(body: Mapping[str, Any], names: Iterable[str]) -> Iterator[tuple[Path, str]]:
+    """What is wrong with the parameters `names` of a rendered body, as (path, sentence). Braces in it are data."""
+    for name in names:
+        shape, value = LITERAL.get(name), body.get(name)
+        if shape is not None and value is not None:
+            yield from ((path, said.replace(QUOTED, CAST)) for path, said in shape.check(value, (name,)))
+    for name, objection in _alone(body):
+        yield (name,), objection
+
+
+def _alone(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Parameters that mean nothing without another."""
+    for name, other in NEEDS.items():
+        if request.get(name) is not None and request.get(other) in (None, False):
+            yield name, f"needs {other}: true"
 
 
 def _is_open(message: Any) -> bool:

@@ -31,7 +31,6 @@ def _many(value: Any) -> bool:
 MATRIX = "several models in one job are not built yet; write one job for each"
 SPENDING = "spending limits are not built yet; leave it null"
 STREAM = "streaming is not built yet; leave it out, the answers are the same"
-DIALECT = "rewriting requests for a provider is not built yet; write auto or none"
 
 #: (where, when, sentence)
 NOT_BUILT: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
@@ -40,8 +39,6 @@ NOT_BUILT: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("request.model", _many, MATRIX),
     ("request.stream", _other_than(None, False), STREAM),
     ("request.stream_options", _given, STREAM),
-    ("endpoint.dialect", _is("openai", "claude", "gemini"), DIALECT),
-    ("endpoint.on_unsupported", _is("drop"), "dropping parameters is not built yet; write error"),
     ("budget.max_usd", _given, SPENDING),
     ("budget.confirm_above_usd", _given, SPENDING),
     ("notify.webhook_env", _given, "notifications are not built yet; leave it null"),

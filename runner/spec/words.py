@@ -19,6 +19,9 @@ SORTS: tuple[tuple[type, str], ...] = (
 )
 
 
+QUOTED = "; remove the quotes"
+
+
 def sort_of(value: Any) -> str:
     return next((name for sort, name in SORTS if isinstance(value, sort)), "null")
 
@@ -29,7 +32,7 @@ def must_be(what: str, value: Any) -> str:
     if what != sort_of(value):
         sentence += f", not {sort_of(value)}"
     if "number" in what and isinstance(value, str) and value.strip().lstrip("+-").replace(".", "", 1).isdigit():
-        sentence += "; remove the quotes"
+        sentence += QUOTED
     return sentence
 
 

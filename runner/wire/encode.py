@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -44,17 +45,39 @@ def encode(index: int, body: Mapping[str, Any], base_url: str) -> Request | Fail
         return data
     if len(data) > MAX_BODY_BYTES:
         return too_large(len(data))
-    choices = _count(body.get("n")) or 1
-    cap, prompt = output_cap(body), len(data) // BYTES_PER_TOKEN
     return Request(
         index=index,
         body=data,
         hash=request_hash(data, base_url),
         model=str(body.get("model", "")),
-        tokens=prompt + (USUAL_OUTPUT_TOKENS if cap is None else cap) * choices,
-        prompt_tokens=prompt,
-        choices=choices,
+        tokens=_tokens(data, body),
+        prompt_tokens=len(data) // BYTES_PER_TOKEN,
+        choices=_choices(body),
     )
+
+
+def encode_again(request: Request, body: Mapping[str, Any]) -> Request | Failure:
+    """The same request, its hash too, with a body that its provider takes."""
+    data = _dump(body)
+    if isinstance(data, Failure):
+        return data
+    return replace(
+        request,
+        body=data,
+        tokens=_tokens(data, body),
+        prompt_tokens=len(data) // BYTES_PER_TOKEN,
+        choices=_choices(body),
+    )
+
+
+def _tokens(data: bytes, body: Mapping[str, Any]) -> int:
+    """An estimate of the prompt and all answers."""
+    cap = output_cap(body)
+    return len(data) // BYTES_PER_TOKEN + (USUAL_OUTPUT_TOKENS if cap is None else cap) * _choices(body)
+
+
+def _choices(body: Mapping[str, Any]) -> int:
+    return _count(body.get("n")) or 1
 
 
 def request_hash(body: bytes, base_url: str) -> str:
