@@ -147,7 +147,7 @@ class Folder:
             return self._failure(error, local.file, local.where)
 
     def _failure(self, error: Exception, path: str, where: str) -> Failure:
-        said = str(error)
+        said = str(error) if isinstance(error, _Refused) else "the path is no text"
         if isinstance(error, OSError):
             said = _SENTENCES.get(error.errno or 0, f"the file cannot be read ({error.strerror})").format(
                 root=self.root

@@ -82,11 +82,11 @@ def media_type(head: bytes, name: str) -> str:
 
 
 def _is_text(head: bytes) -> bool:
-    """UTF-8 without NUL; the last character may be cut off."""
+    """UTF-8 without NUL; the last character of a longer file may be cut off."""
     if b"\0" in head:
         return False
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) < HEAD_BYTES)
     except UnicodeDecodeError:
         return False
     return True
