@@ -196,6 +196,19 @@ def test_an_answer_beyond_max_tokens_is_cut_there() -> None:
     assert usage_of(ASK, [cut], 0)["completion_tokens"] == 5
 
 
+def test_a_picture_is_counted_by_the_table_and_not_by_its_bytes() -> None:
+    def prompt(**picture: Any) -> int:
+        parts = [{"type": "text", "text": "what is this?"}, {"type": "image_url", "image_url": picture}]
+        count: int = usage_of({"model": "gpt-4o", "messages": [{"role": "user", "content": parts}]}, [], 0)[
+            "prompt_tokens"
+        ]
+        return count
+
+    assert prompt(url="data:image/png;base64," + "A" * 1_000_000, detail="low") < 85 + 60
+    assert prompt(url="https://x/a.png", detail="high") > 1536
+    assert prompt(file=3) > 0  # no JSON whatever breaks it
+
+
 def test_a_stop_string_ends_the_text_before_it() -> None:
     assert "e" not in content(ASK | {"stop": ["e"]})
 

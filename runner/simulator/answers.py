@@ -16,8 +16,10 @@ from typing import Any
 
 import orjson
 
+from runner.records import Failure
 from runner.simulator.prose import paragraph, phrase, sentence
 from runner.simulator.schema import value_of
+from runner.wire.attach import Stamp, stamped
 
 TOKEN_BYTES = 4
 MEDIAN_TOKENS, SIGMA_TOKENS = 60, 0.6  #: of plain text answers, lognormal
@@ -54,9 +56,12 @@ def usage_of(body: Mapping[str, Any], choices: list[dict[str, Any]], cached_toke
 
 
 def prompt_tokens(body: Mapping[str, Any]) -> int:
-    """Of everything the model is shown: messages and tools, as JSON."""
+    """Of everything the model is shown: messages and tools as JSON, media by their tables."""
     size = len(orjson.dumps(body["messages"])) + (len(orjson.dumps(body["tools"])) if body.get("tools") else 0)
-    return -(-size // TOKEN_BYTES)
+    weighed = stamped(body, lambda path, where: Stamp(0, 0))
+    if isinstance(weighed, Failure):
+        return -(-size // TOKEN_BYTES)
+    return -(-(size - weighed.inline_bytes) // TOKEN_BYTES) + weighed.tokens.likely
 
 
 def tokens(text: str) -> int:

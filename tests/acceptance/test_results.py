@@ -287,6 +287,7 @@ def test_a_part_that_was_removed_is_not_paid_for_twice_in_silence(place: Place) 
         ("classify_tickets", 176, pa.struct([("label", pa.string()), ("confidence", pa.string())])),
         ("extract_invoices", None, None),
         ("answer_questions", None, None),
+        ("name_shapes", 4, pa.struct([("shape", pa.string()), ("colour", pa.string()), ("count", pa.int64())])),
     ],
 )
 def test_the_shipped_jobs_run_on_the_simulator(place: Place, name: str, rows: int | None, parsed: Any) -> None:
