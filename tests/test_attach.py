@@ -5,19 +5,17 @@ from __future__ import annotations
 import base64
 import json
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.pricing import LIST, Price
-from runner.recipe import recipe_of
+from runner.pricing import LIST, Price, upper_bound
+from runner.recipe import Recipe
 from runner.records import Failure, Kind, Request, Row
-from runner.template import compile_prompt
-from runner.wire.attach import Local, Stamp, carries, cut, frame, names_files, parts, stamped, weight
-from runner.wire.encode import HASH_RECIPE, MAX_BODY_BYTES, encode
+from runner.wire.attach import Local, Look, Stamp, carries, cut, frame, names_files, parts, stamped, weight
+from runner.wire.encode import HASH_RECIPE, MAX_BODY_BYTES, encode, output_cap
 from runner.wire.mediatokens import UNSEEN, Tokens, audio_tokens, file_tokens, image_tokens
 from runner.wire.mediatypes import media_type
 
@@ -131,14 +129,23 @@ def test_a_part_weighs_what_its_table_says(part: dict[str, Any], tokens: Tokens,
 PRICE = Price("gpt-4o", Decimal(1), None, None, Decimal(0), LIST, "x")
 
 
+def asked(given: dict[str, Any], look: Look = found) -> Request | Failure:
+    """What the recipe of a job makes of a rendered body."""
+    recipe = Recipe(
+        model="gpt-4o",
+        columns=None,
+        render=lambda row: given,
+        encode=lambda index, body: encode(index, body, BASE),
+        bound=lambda request, body, tokens: upper_bound(tokens, output_cap(body), request.choices, PRICE),
+        attach=lambda body: stamped(body, look),
+    )
+    return recipe.request(Row(0, {}))
+
+
 def made(*content: dict[str, Any]) -> Request:
-    messages = body(*content)["messages"]
-    request = SimpleNamespace(model="gpt-4o", messages=messages, params={"max_tokens": 1}, extra_body={})
-    prompt = compile_prompt(request, {}, str)
-    recipe = recipe_of("gpt-4o", prompt, BASE, lambda model: PRICE, (lambda b: stamped(b, found), True))
-    result = recipe.request(Row(3, {}))
-    assert isinstance(result, Request), result
-    return result
+    request = asked(body(*content, max_tokens=1))
+    assert isinstance(request, Request), request
+    return request
 
 
 def test_estimates_and_reservations_take_media_by_the_table_and_not_by_their_bytes() -> None:
@@ -160,18 +167,7 @@ def test_estimates_and_reservations_take_media_by_the_table_and_not_by_their_byt
 
 def test_files_that_are_too_much_together_fail_their_row() -> None:
     big = Stamp(MAX_BODY_BYTES // 4 * 3 // 2, 1)
-    recipe = recipe_of(
-        "m",
-        compile_prompt(
-            SimpleNamespace(model="m", messages=body(*[image(file="a")] * 2)["messages"], params={}, extra_body={}),
-            {},
-            str,
-        ),
-        BASE,
-        lambda model: PRICE,
-        (lambda b: stamped(b, lambda path, where: big), True),
-    )
-    failure = recipe.request(Row(0, {}))
+    failure = asked(body(image(file="a"), image(file="b")), lambda path, where: big)
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.message[:12]) == (Kind.INPUT, "the request ")
     assert "the limit is 33,554,432" in failure.message
