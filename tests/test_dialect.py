@@ -174,18 +174,20 @@ SENTENCES = [
     (
         "gpt-4.1",
         {"reasoning_effort": "low"},
-        "reasoning_effort: taken by the o-series and GPT-5.1 or later only; leave it out",
+        "reasoning_effort: not taken by OpenAI's GPT-4o, GPT-4.1 and their like; leave it out; "
+        "the o-series and GPT-5.1 or later take it",
     ),
     (
         "o3",
         {"reasoning_effort": "none"},
-        "reasoning_effort: only low, medium or high for o3 and o4-mini; write one of these",
+        "reasoning_effort: only low, medium or high for OpenAI's o3 and o4-mini; write one of these",
     ),
-    ("o3", {"temperature": 0}, "temperature: not taken by o3 and o4-mini; leave it out"),
+    ("o3", {"temperature": 0}, "temperature: not taken by OpenAI's o3 and o4-mini; leave it out"),
     (
         "gpt-5.5",
         {"top_p": 0.5},
-        "top_p: not taken by GPT-5.5 and later while they reason; leave it out, or write reasoning_effort: none",
+        "top_p: not taken by OpenAI's GPT-5.5 and later while they reason; "
+        "leave it out, or write reasoning_effort: none",
     ),
 ]
 
@@ -303,6 +305,7 @@ CAPS = [
     ("gpt-5", "max_completion_tokens", "max_completion_tokens"),
     ("gpt-3.5-turbo", "max_completion_tokens", "max_tokens"),
     ("gpt-4", "max_completion_tokens", "max_tokens"),
+    ("azure/gpt-35-turbo", "max_completion_tokens", "max_tokens"),
     ("gpt-4-turbo", "max_completion_tokens", "max_tokens"),
     ("claude-sonnet-4", "max_completion_tokens", "max_tokens"),
     ("claude-sonnet-4", "max_tokens", "max_tokens"),
@@ -461,7 +464,7 @@ def test_changes_are_told_once_whenever_somebody_listens() -> None:
 def test_changes_of_a_constant_model_are_told_before_the_first_row() -> None:
     told: list[str] = []
     dialect({"model": "o3", "messages": SAY, "max_tokens": 5}).listen(told.append)
-    assert told == ["max_tokens: sent as max_completion_tokens to o3 and o4-mini"]
+    assert told == ["max_tokens: sent as max_completion_tokens to OpenAI's o3 and o4-mini"]
 
 
 def test_errors_of_a_job_are_those_of_no_row_in_particular() -> None:

@@ -93,7 +93,8 @@ def test_what_is_reckoned_is_the_body_that_is_sent() -> None:
     request = made(fitted)
     sent = {"model": "claude-x", "messages": [{"role": "user", "content": "x"}], "max_tokens": 100}
     assert orjson.loads(request.body) == sent
-    assert (request.choices, request.tokens) == (1, len(request.body) // 4 + 100)
+    assert (request.choices, request.prompt_tokens) == (1, len(request.body) // 4)
+    assert request.tokens == request.prompt_tokens + 100
     assert request.reserved_usd == (len(request.body) * 1 + Decimal(100) * 10) / 1_000_000
 
 

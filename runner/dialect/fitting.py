@@ -6,7 +6,7 @@ each model and kept as a plan; a row costs a look at its plan, and the rules tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,11 +42,30 @@ class Bodies:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """What is done to a body. `names`: parameters under their new names, None for those left out."""
+
+    names: Mapping[str, str | None]
+    role: str | None  #: what developer is sent as
+
+    def of(self, body: Body) -> dict[str, Any]:
+        """A changed copy; order is kept."""
+        names = self.names
+        taken = set(names.values()).difference(names)  # a null under the new name gives way
+        kept = ((names.get(name, name), value) for name, value in body.items() if name not in taken)
+        changed = {name: value for name, value in kept if name is not None}
+        if self.role:
+            changed[MESSAGES] = [_as(self.role, message) for message in body[MESSAGES]]
+        return changed
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What is known of a model's bodies before there is one."""
 
     fixed: tuple[Finding, ...] = ()
     open: tuple[Rule, ...] = ()  #: read what differs from row to row
+    settled: Change | Failure | None = None  #: what follows from `fixed` alone
 
     @property
     def idle(self) -> bool:
@@ -72,19 +91,15 @@ class Dialect:
         plan = self._plans.get(body["model"]) or self._planned(body["model"])
         if plan is IDLE:
             return body
-        findings = [*plan.fixed, *(found for rule in plan.open if (found := rule.judge(body)))]
-        if not findings:
-            return body
-        if not self._terms.drop and (refused := _first_error(findings)):
-            return input_failure(f"{refused.sentence}, or {DROP}")
-        self._say(findings)
-        return adapt(body, findings)
+        found = [each for rule in plan.open if (each := rule.judge(body))] if plan.open else None
+        settled = self._settled([*plan.fixed, *found]) if found else plan.settled
+        return settled.of(body) if isinstance(settled, Change) else settled or body
 
     def listen(self, tell: Callable[[str], None]) -> None:
         """Tell what is changed, each sentence once: those so far now, others when they come up."""
         model = self.bodies.constants.get("model")
         if model is not None:
-            self._say(self._planned(model).fixed)
+            self._planned(model)
         self._tell = tell
         for sentence in self._told:
             tell(sentence)
@@ -114,8 +129,16 @@ class Dialect:
         rules = [rule for rule in binding(model_of(name, provider)) if rule.parameter in self.bodies.names]
         differing = self.bodies.differing
         fixed = (rule.judge(constants) for rule in rules if not rule.reads & differing)
-        plan = Plan(tuple(filter(None, fixed)), tuple(rule for rule in rules if rule.reads & differing))
+        found = tuple(filter(None, fixed))
+        plan = Plan(found, tuple(rule for rule in rules if rule.reads & differing), self._settled(found))
         return IDLE if plan.idle else plan
+
+    def _settled(self, findings: Sequence[Finding]) -> Change | Failure | None:
+        error = next((found for found in findings if found.severity is Severity.ERROR), None)
+        if error and not self._terms.drop:
+            return input_failure(f"{error.sentence}, or {DROP}")
+        self._say(findings)
+        return _change(findings) if findings else None
 
     def _say(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
@@ -133,22 +156,17 @@ def plain_roles(messages: Any) -> list[dict[str, str]] | None:
     return [{"role": role} for role in roles] if all(role in ROLES for role in roles) else None
 
 
-def adapt(body: Mapping[str, Any], findings: Iterable[Finding]) -> dict[str, Any]:
-    """A copy of `body` without what its errors name, and with what its notices say. Order is kept."""
-    renamed = {found.parameter: found.sent_as for found in findings if found.changes}
-    roles = renamed.pop(MESSAGES, None)
-    taken = set(renamed.values()) - renamed.keys()  # a null under the new name gives way
-    kept = ((renamed.get(name, name), value) for name, value in body.items() if name not in taken)
-    fitted = {name: value for name, value in kept if name is not None}
-    if roles:
-        fitted[MESSAGES] = [_as(roles, message) for message in body[MESSAGES]]
-    return fitted
+def adapt(body: Body, findings: Iterable[Finding]) -> dict[str, Any]:
+    """A copy of `body` without what its errors name, and with what its notices say."""
+    return _change(findings).of(body)
+
+
+def _change(findings: Iterable[Finding]) -> Change:
+    names = {found.parameter: found.sent_as for found in findings if found.changes}
+    role = names.pop(MESSAGES, None)
+    return Change(names, role)
 
 
 def _as(role: str, message: Any) -> Any:
     known = not isinstance(message, Mapping) or message.get("role") != "developer"
     return message if known else {**message, "role": role}
-
-
-def _first_error(findings: Iterable[Finding]) -> Finding | None:
-    return next((found for found in findings if found.severity is Severity.ERROR), None)

@@ -51,17 +51,26 @@ OPENAI, CLAUDE, GEMINI = Provider
 LOW_TO_HIGH = ("low", "medium", "high")
 REFUSED = (*SAMPLING, *WEIGHTS)
 
+EARLY_GPT_5 = Family(
+    r"gpt-5(?![\d.])",
+    OPENAI,
+    "OpenAI's gpt-5",
+    cap=NEW_CAP,
+    reasons=True,
+    refused=(*REFUSED, *STOP),
+    efforts=("minimal", *LOW_TO_HIGH),
+)
 ANY_CLAUDE = Family(r"claude(?![a-z\d])", CLAUDE, "Claude", cap=OLD_CAP, developer=False)
 ANY_GEMINI = Family(r"gemini(?![a-z\d])", GEMINI, "Gemini", cap=OLD_CAP, developer=False)
 
 #: GPT-5.1 to 5.4 do not reason unless they are asked to, later ones do unless they are asked not to; -chat, -codex,
 #: -pro and -search variants always do.
 FAMILIES: tuple[Family, ...] = (
-    Family(r"gpt-5-chat", OPENAI, "gpt-5-chat"),
+    Family(r"gpt-5-chat", OPENAI, "OpenAI's gpt-5-chat"),
     Family(
         r"gpt-5\.[1-4](?!\d)(?!.*-(chat|codex|pro|search))",
         OPENAI,
-        "GPT-5.1 to 5.4 while they reason",
+        "OpenAI's GPT-5.1 to 5.4 while they reason",
         cap=NEW_CAP,
         reasons=True,
         refused=(*REFUSED, *STOP),
@@ -69,9 +78,9 @@ FAMILIES: tuple[Family, ...] = (
         efforts=None,
     ),
     Family(
-        r"gpt-(5\.\d|[6-9]|\d\d)(?!.*-(chat|codex|pro|search))",
+        r"gpt-(5\.\d|[6-9]|1\d)(?!.*-(chat|codex|pro|search))",
         OPENAI,
-        "GPT-5.5 and later while they reason",
+        "OpenAI's GPT-5.5 and later while they reason",
         cap=NEW_CAP,
         reasons=True,
         refused=(*REFUSED, *STOP),
@@ -79,7 +88,7 @@ FAMILIES: tuple[Family, ...] = (
         efforts=None,
     ),
     Family(
-        r"gpt-(5\.\d|[6-9]|\d\d)",
+        r"gpt-(5\.\d|[6-9]|1\d)",
         OPENAI,
         "OpenAI's reasoning models",
         cap=NEW_CAP,
@@ -87,19 +96,11 @@ FAMILIES: tuple[Family, ...] = (
         refused=(*REFUSED, *STOP),
         efforts=None,
     ),
-    Family(
-        r"gpt-5(?![\d.])",
-        OPENAI,
-        "gpt-5",
-        cap=NEW_CAP,
-        reasons=True,
-        refused=(*REFUSED, *STOP),
-        efforts=("minimal", *LOW_TO_HIGH),
-    ),
+    EARLY_GPT_5,
     Family(
         r"o3(?!-mini)(?![a-z\d])|o4(?![a-z\d])",
         OPENAI,
-        "o3 and o4-mini",
+        "OpenAI's o3 and o4-mini",
         cap=NEW_CAP,
         reasons=True,
         refused=(*REFUSED, *STOP),
@@ -114,8 +115,8 @@ FAMILIES: tuple[Family, ...] = (
         refused=REFUSED,
         efforts=LOW_TO_HIGH,
     ),
-    Family(r"gpt-3|gpt-4(?![a-z\d.])", OPENAI, "GPT-3.5, GPT-4 and GPT-4 Turbo", cap=OLD_CAP, developer=False),
-    Family(r"chatgpt-|gpt-(?!oss|j-|neo)", OPENAI, "GPT-4o, GPT-4.1 and their like"),
+    Family(r"gpt-3|gpt-4(?![a-z\d.])", OPENAI, "OpenAI's GPT-3.5, GPT-4 and GPT-4 Turbo", cap=OLD_CAP, developer=False),
+    Family(r"chatgpt-|gpt-(?!oss|j-|neo)", OPENAI, "OpenAI's GPT-4o, GPT-4.1 and their like"),
     ANY_CLAUDE,
     ANY_GEMINI,
 )

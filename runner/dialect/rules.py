@@ -12,8 +12,8 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from runner.dialect.models import NEW_CAP, OLD_CAP, SAMPLING, Model, Provider, model_of
-from runner.dialect.table import ALIKE, IGNORED, TABLE
+from runner.dialect.models import EARLY_GPT_5, NEW_CAP, OLD_CAP, SAMPLING, Model, Provider, model_of
+from runner.dialect.table import ALIKE, IGNORED, TABLE, Cell
 
 Body = Mapping[str, Any]
 MESSAGES = "messages"
@@ -82,7 +82,8 @@ def binding(model: Model) -> Iterator[Rule]:
     refused = model.family.refused
     for name in (*TABLE, *ALIKE):
         if name not in refused:
-            yield Rule(name, partial(_cell, name, model))
+            cell = TABLE[ALIKE.get(name, name)][model.provider]
+            yield Rule(name, partial(_cell, name, cell, model.provider.label))
     for name in refused:
         yield Rule(name, partial(_refused, name, model), (EFFORT,))
     if model.provider is Provider.OPENAI and model.family.efforts is not None:
@@ -97,17 +98,16 @@ def advising(model: Model) -> Iterator[Rule]:
     """The rules whose findings are warnings and advice."""
     for name in IGNORED.get(model.provider, ()):
         yield Rule(name, partial(_ignored, name, model))
-    if model.family.label == "gpt-5":
+    if model.family is EARLY_GPT_5:
         yield Rule(EFFORT, _early_effort)
     if model.family.reasons:
         yield Rule(MESSAGES, _better_developer)
 
 
-def _cell(name: str, model: Model, body: Body) -> Finding | None:
+def _cell(name: str, cell: Cell, provider: str, body: Body) -> Finding | None:
     value = body.get(name)
-    cell = TABLE[ALIKE.get(name, name)][model.provider]
-    objection = None if value is None else cell.objection(value, model.provider.label)
-    return Finding(Severity.ERROR, name, objection, cell.cure) if objection else None
+    objection = None if value is None else cell.objection(value)
+    return Finding(Severity.ERROR, name, f"{provider} {objection}", cell.cure) if objection else None
 
 
 def _refused(name: str, model: Model, body: Body) -> Finding | None:
@@ -125,7 +125,8 @@ def _effort(model: Model, body: Body) -> Finding | None:
     if value is None or efforts is None or value in efforts:
         return None
     if not efforts:
-        return Finding(Severity.ERROR, EFFORT, "taken by the o-series and GPT-5.1 or later only", "leave it out")
+        cure = "leave it out; the o-series and GPT-5.1 or later take it"
+        return Finding(Severity.ERROR, EFFORT, f"not taken by {model.family.label}", cure)
     words = f"{', '.join(efforts[:-1])} or {efforts[-1]}"
     return Finding(Severity.ERROR, EFFORT, f"only {words} for {model.family.label}", "write one of these")
 

@@ -18,8 +18,8 @@ class Cell(Protocol):
     def text(self) -> str: ...
     @property
     def cure(self) -> str: ...
-    def objection(self, value: Any, provider: str) -> str | None:
-        """`Claude takes 0–1`; None: it takes the value."""
+    def objection(self, value: Any) -> str | None:
+        """What the provider does: `takes 0–1`, `does not take it`; None: it takes the value."""
         ...
 
 
@@ -28,7 +28,7 @@ class Yes:
     text: str = "yes"
     cure: str = ""
 
-    def objection(self, value: Any, provider: str) -> str | None:
+    def objection(self, value: Any) -> str | None:
         return None
 
 
@@ -39,8 +39,8 @@ class No:
     text: str = "no"
     cure: str = "leave it out"
 
-    def objection(self, value: Any, provider: str) -> str | None:
-        return None if value is False else f"{provider} does not take it"
+    def objection(self, value: Any) -> str | None:
+        return None if value is False else "does not take it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ class Range:
     def cure(self) -> str:
         return f"give {self.low}" if self.low == self.high else f"give a number from {self.low} to {self.high}"
 
-    def objection(self, value: Any, provider: str) -> str | None:
+    def objection(self, value: Any) -> str | None:
         fits = isinstance(value, int | float) and self.low <= value <= self.high
-        return None if fits else f"{provider} takes {self.text}"
+        return None if fits else f"takes {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,12 @@ class UpTo:
     def cure(self) -> str:
         return "give fewer texts" if self.blank else "give fewer texts, each with more than white space"
 
-    def objection(self, value: Any, provider: str) -> str | None:
+    def objection(self, value: Any) -> str | None:
         texts = value if isinstance(value, list) else [value]
         if len(texts) > self.most:
-            return f"{provider} takes {self.text}"
+            return f"takes {self.text}"
         if not self.blank and any(isinstance(text, str) and not text.strip() for text in texts):
-            return f"{provider} takes no text of white space alone"
+            return "takes no text of white space alone"
         return None
 
 
@@ -92,9 +92,9 @@ class Formats:
     text: str = "yes (json_schema)"
     cure: str = "ask for json_schema"
 
-    def objection(self, value: Any, provider: str) -> str | None:
+    def objection(self, value: Any) -> str | None:
         asked = isinstance(value, Mapping) and value.get("type") == "json_object"
-        return f"{provider} does not take json_object" if asked else None
+        return "does not take json_object" if asked else None
 
 
 THINKING = "leave it out; Claude's own `thinking` goes into extra_body"

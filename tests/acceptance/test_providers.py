@@ -66,7 +66,7 @@ def test_one_job_over_many_models_sends_each_what_it_takes(place: Place) -> None
     assert "notice: temperature: left out, Claude takes 0–1" in notices
     assert "notice: max_completion_tokens: sent as max_tokens to Gemini" in notices
     assert "notice: messages: developer is sent as system to Claude" in notices
-    assert "notice: temperature: left out, not taken by o3 and o4-mini" in notices
+    assert "notice: temperature: left out, not taken by OpenAI's o3 and o4-mini" in notices
     told = place.call("show", "runs/trial", "2", "--json").json
     assert told["as_sent"] is True
     assert told["request"] == {
@@ -142,8 +142,8 @@ def test_check_and_render_tell_what_would_be_sent(place: Place) -> None:
     job(place, on_unsupported="drop", **request)
     said = place.call("check", "job.yaml").out.split("\n")
     assert "notice     logprobs: left out, Claude does not take it" in said
-    assert "notice     max_tokens: sent as max_completion_tokens to o3 and o4-mini" in said
-    assert "notice     temperature: left out, not taken by o3 and o4-mini" in said
+    assert "notice     max_tokens: sent as max_completion_tokens to OpenAI's o3 and o4-mini" in said
+    assert "notice     temperature: left out, not taken by OpenAI's o3 and o4-mini" in said
     assert "warning    top_p: given together with temperature; change one of them, not both" in said
     assert "warning    seed: Claude reads over it; leave it out" in said
     assert "advice     messages: OpenAI's models from o1 on know `developer` in place of `system`" in said
