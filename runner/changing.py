@@ -55,9 +55,9 @@ def is_changed(prepared: Prepared, known: Mapping[str, Any]) -> bool:
     return (known["identity"], known["input"]) != now
 
 
-def go_over(begun: Begun, known: Mapping[str, Any]) -> None:
-    """Make the run one of the job and input as they are now. Raises ChangedError without the consent that it takes;
-    nothing has been sent or changed then."""
+def go_over(begun: Begun, known: Mapping[str, Any]) -> bool:
+    """Make the run one of the job and input as they are now; whether its answers were laid out anew. Raises
+    ChangedError without the consent that it takes; nothing has been sent or changed then."""
     old = read_old(begun.directory, known)
     made = make_plan(begun.prepared, old, known, keep=begun.options.keep_answers)
     begun.say.line(f"the {_what_changed(begun, known)} changed: {made.words()}")
@@ -68,8 +68,9 @@ def go_over(begun: Begun, known: Mapping[str, Any]) -> None:
     files.remove(begun.directory.root / "manifest.json")
     if made.plan.in_place and old.prepared.shape.part.equals(begun.prepared.shape.part):
         _reopen_in_place(begun, old, made.plan, members)
-    else:
-        lay_out(begun.prepared, old, made.plan.sources, members)
+        return False
+    lay_out(begun.prepared, old, made.plan.sources, members)
+    return True
 
 
 def _what_changed(begun: Begun, known: Mapping[str, Any]) -> str:

@@ -7,9 +7,11 @@ fsync of file and directory around it. Files are 0600 and directories 0700: answ
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from runner.errors import StorageError
@@ -22,6 +24,10 @@ _HINTS = {
     errno.ENOENT: "something removed the directory while the run was going on",
 }
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
+#: What a kernel or file system says that cannot put two names in each other's place in one step.
+_NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV}
+#: From linux/fs.h and fcntl.h; for macOS from sys/stdio.h.
+_AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2
 _GENERAL_HINT = "nothing acknowledged is lost; mend the cause, then run the same command again"
 
 
@@ -103,6 +109,30 @@ def rename(source: Path, target: Path) -> None:
         source.replace(target)
     except OSError as error:
         raise storage_error("cannot put into place", target, error) from error
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two names change places in one step; False, with nothing done, where kernel or file system cannot."""
+    try:
+        call = _exchange_call()
+    except AttributeError:  # a C library without it, such as musl
+        return False
+    if call(os.fsencode(one), os.fsencode(other)) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_EXCHANGE:
+        return False
+    raise storage_error("cannot put into place", other, OSError(number, os.strerror(number)))
+
+
+def _exchange_call() -> Callable[[bytes, bytes], int]:
+    """Python has no name for it. Raises AttributeError when the C library has none either."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if sys.platform == "darwin":
+        swap = library.renamex_np
+        return lambda one, other: int(swap(one, other, _RENAME_SWAP))
+    rename_at = library.renameat2
+    return lambda one, other: int(rename_at(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE))
 
 
 def link(source: Path, target: Path) -> bool:

@@ -1,6 +1,7 @@
 """One process a run: an flock that dies with its holder, and a record of who that is.
 
-Rule: the lock is the flock, never the record; the record only puts a name into the loser's message.
+Rule: the lock is the flock, never the record; the record only puts a name into the loser's message. A run is held
+before its input is read, so that a second process leaves at once; what was made for that goes when no run began.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -17,6 +20,7 @@ import orjson
 
 from runner import files
 from runner.errors import HeldError, StorageError
+from runner.store import RunDirectory
 
 #: `is_held` has the lock for an instant when nobody else does; a second look is longer after the first than that.
 LOOK_S = 0.1
@@ -31,14 +35,27 @@ class Lock:
         self._descriptor = -1
 
     def __enter__(self) -> Lock:
+        while True:
+            self._open()
+            if not self._taken() and not self._taken(after_s=LOOK_S):
+                raise self._held()
+            if self._stands():
+                break
+            os.close(self._descriptor)
+        self._sign_or_leave()
+        return self
+
+    def _open(self) -> None:
         try:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise files.storage_error("cannot open", self.path, error) from error
-        if not self._taken() and not self._taken(after_s=LOOK_S):
-            raise self._held()
-        self._sign_or_leave()
-        return self
+
+    def _stands(self) -> bool:
+        """Whether the file that was locked is the one of that name still: its last holder may have taken it away."""
+        with suppress(OSError):
+            return os.path.samestat(os.fstat(self._descriptor), self.path.stat())
+        return False
 
     def _sign_or_leave(self) -> None:
         try:
@@ -82,6 +99,34 @@ class Lock:
             f"{self.path.parent} is being worked on by {who}",
             hint="wait for it, or stop it; `runner status` shows how far it is",
         )
+
+
+@contextmanager
+def held(directory: RunDirectory, since: str) -> Iterator[None]:
+    """A run directory that nobody else works on. Raises HeldError at once when somebody does.
+
+    A directory that is not there yet is made, and removed again when this ends before there is a run in it.
+    """
+    missing = [folder for folder in (directory.root, *directory.root.parents) if not folder.exists()]
+    with ExitStack() as leaving:
+        leaving.callback(_remove_empty, missing)
+        directory.claim()
+        leaving.enter_context(Lock(directory.lock, since))
+        leaving.callback(_give_up, directory)
+        yield
+
+
+def _give_up(directory: RunDirectory) -> None:
+    """Take the claim away while it is held; one that cannot be taken away is no reason to fail."""
+    with suppress(OSError, StorageError):
+        if directory.is_bare():
+            files.remove(directory.lock)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    with suppress(OSError):  # not empty: a run has begun there, or another process is about to
+        for folder in folders:
+            folder.rmdir()
 
 
 def read_owner(path: Path) -> dict[str, object] | None:

@@ -228,7 +228,12 @@ def _put_in_place(temporary: Path, target: Path) -> None:
         files.sync(descriptor, temporary)
     finally:
         os.close(descriptor)
-    files.rename(temporary, target)
+    partial = target.with_suffix(".partial.parquet")
+    if partial.exists():  # it becomes the whole part first: at no instant are its rows there twice, or not at all
+        files.rename(temporary, partial)
+        files.rename(partial, target)
+    else:
+        files.rename(temporary, target)
     files.sync_directory(temporary.parent)
     files.sync_directory(target.parent)
 

@@ -1,9 +1,13 @@
 """Answers that move: a run's results and journals laid out anew for another input.
 
 Rule: the new layout is built whole beside the old one (`*.next`), then run.json is replaced, with the mark `swap`, and
-only then do the new ones take the places of the old. A start that finds the mark completes the swap; one that finds
-leftovers without it removes them. No exchange leaves the bill: what a row cost goes with its answer, what dropped out
-goes to removed.jsonl.
+only then do the new ones take the places of the old, each directory in one step: at no instant is there none. A start
+that finds the mark completes the swap; one that finds leftovers without it removes them. Which of two directories is
+the new one says a file in it, named by its epoch, which is durable before the mark. No exchange leaves the bill: what a
+row cost goes with its answer, what dropped out goes to removed.jsonl.
+
+A range with rows to send becomes a journal, and a partial part, so that its answers stay where readers look. The run
+that goes on from here keeps it until the range is sealed; later ones remove it, as they do with any partial part.
 """
 
 from __future__ import annotations
@@ -86,12 +90,13 @@ def lay_out(prepared: Prepared, old: Old, sources: Sequence[int], members: Mappi
     undo(directory)
     for place in (directory.results, directory.journals):
         files.make_directory(_next(place))
-    epoch = 1 + max([1, *(footer.epoch for footer in old.standing.sealed.values()), *_open_epochs(old)])
+    epoch = 1 + max([members["epoch"], *(footer.epoch for footer in old.standing.sealed.values()), *_open_epochs(old)])
     builder = _Builder(prepared, old, sources, epoch)
     for number, part in enumerate(prepared.survey.ranges):
         builder.lay(Range(members["run"], number, part.first, part.rows, epoch, part.hash))
     builder.remove_the_rest(members["run"])
     for place in (directory.results, directory.journals):
+        files.touch(_next(place) / _name_tag(epoch))
         files.sync_directory(_next(place))
     directory.write("survey.next.json", prepared.survey.to_json())
     directory.write("run.json", {**members, "epoch": epoch, "changes": [], "swap": True})
@@ -112,17 +117,19 @@ class _Builder:
         self._used = {source for source in sources if source != NONE}
 
     def lay(self, part: Range) -> None:
-        """One new range: a part when all its rows have answers, else a journal of those that have."""
-        rows = range(part.first_row, part.first_row + part.rows)
+        """One new range: a part when all its rows have answers, else journal and partial part of those that have."""
+        rows, directory = range(part.first_row, part.first_row + part.rows), self._old.directory
         answered = [row for row in rows if self._sources[row] != NONE]
         if len(answered) == part.rows:
             if not self._linked(part):
-                self._write_part(part, self._table(answered))
+                self._write_part(part, self._table(answered), directory.part(part.number))
             return
-        lines = self._journal_lines(part, answered, [row for row in rows if self._sources[row] == NONE])
+        answers = self._table(answered) if answered else None
+        lines = self._journal_lines(part, answers, [row for row in rows if self._sources[row] == NONE])
         if len(lines) > 1:
-            path = _next(self._old.directory.journals) / self._old.directory.journal(part.number).name
-            files.append(path, b"".join(lines))
+            files.append(_next(directory.journals) / directory.journal(part.number).name, b"".join(lines))
+        if answers is not None:
+            self._write_part(part, answers, directory.partial(part.number))
 
     def _linked(self, part: Range) -> bool:
         """A part that is the same as before is not written again."""
@@ -153,19 +160,21 @@ class _Builder:
         moved = taken.set_column(0, taken.schema.field(0), pa.array(rows, pa.int64()))
         return moved.cast(self._prepared.shape.results)
 
-    def _write_part(self, part: Range, table: Any) -> None:
+    def _write_part(self, part: Range, table: Any, path: Path) -> None:
+        """table: the answers of the range, or of some of its rows. path: in the layout as it will be."""
         totals = Tally()
         for record in table.select(["status", "error_kind", "attempts"]).to_pylist():
             totals.add(tally(record))
-        target = _next(self._old.directory.results) / self._old.directory.part(part.number).name
         inputs = self._prepared.reader.table(part.number, self._prepared.input_columns)
-        write_part(part, totals, target, self._prepared.shape, (inputs, table))
+        places = pa.array([row - part.first_row for row in table["row_index"].to_pylist()], pa.int64())
+        target = _next(path.parent) / path.name
+        write_part(part, totals, target, self._prepared.shape, (inputs.take(places), table))
 
-    def _journal_lines(self, part: Range, answered: Sequence[int], others: Sequence[int]) -> list[bytes]:
+    def _journal_lines(self, part: Range, answers: Any, others: Sequence[int]) -> list[bytes]:
         start = seed(part.run, part.number)
         lines = [head_line(Head(part.run, part.number, self._epoch, part.rows, part.input_hash))]
-        if answered:
-            lines += [record_line(_plain(record), start) for record in self._table(answered).to_pylist()]
+        if answers is not None:
+            lines += [record_line(_plain(record), start) for record in answers.to_pylist()]
         for row in others:
             if row < self._rows and row not in self._used:  # what was asked in this place before
                 self._used.add(row)
@@ -194,41 +203,55 @@ def _next(path: Path) -> Path:
     return path.with_name(f"{path.name}.next")
 
 
+def _name_tag(epoch: int | str) -> str:
+    """The file that makes a directory the one that was laid out at this epoch. Readers pass over hidden files."""
+    return f".epoch-{epoch}"
+
+
 def swap(directory: RunDirectory) -> None:
     """Put the new layout in the place of the old one, and take the mark away. May be interrupted and done again."""
-    for place in (directory.results, directory.journals):
-        if _next(place).exists():
-            aside = place.with_name(f"{place.name}.old")
-            if place.exists() and not aside.exists():  # else it is aside already, and a start made an empty one anew
-                files.rename(place, aside)
-            files.rename(_next(place), place)  # may take the place of an empty directory
-    removed = directory.root / "removed.jsonl"
-    if _next(removed).exists():
-        files.rename(_next(removed), removed)
-    survey = directory.root / "survey.next.json"
-    if survey.exists():
-        files.rename(survey, directory.root / "survey.json")
-    files.sync_directory(directory.root)
     members = directory.read_run() or {}
-    directory.write("run.json", {name: value for name, value in members.items() if name != "swap"})
     for place in (directory.results, directory.journals):
-        shutil.rmtree(place.with_name(f"{place.name}.old"), ignore_errors=True)
+        _put_in_place(place, _name_tag(members["epoch"]))
+    for name, following in (("removed.jsonl", "removed.jsonl.next"), ("survey.json", "survey.next.json")):
+        if (directory.root / following).exists():
+            files.rename(directory.root / following, directory.root / name)
+    files.sync_directory(directory.root)
+    directory.write("run.json", {name: value for name, value in members.items() if name != "swap"})
+    undo(directory)
 
 
-def complete(directory: RunDirectory) -> None:
-    """At every start: finish a change that run.json has decided on, undo one that it has not."""
+def _put_in_place(place: Path, name_tag: str) -> None:
+    """One new directory, in one step where the file system can. Its name tag tells it from the old one."""
+    following, aside = _next(place), place.with_name(f"{place.name}.old")
+    if (place / name_tag).exists() or not following.exists():
+        return
+    if place.exists() and files.exchange(following, place):
+        return
+    if place.exists() and not aside.exists():  # else it is aside already, and a start made an empty one anew
+        files.rename(place, aside)
+    files.rename(following, place)  # may take the place of an empty directory
+
+
+def complete(directory: RunDirectory) -> bool:
+    """At every start: finish a change that run.json has decided on, undo one that it has not. Whether a layout took
+    its place."""
     known, waiting = directory.read_run() or {}, directory.read("survey.next.json")
-    if known.get("swap"):
+    swapping = bool(known.get("swap"))
+    if swapping:
         swap(directory)
     elif waiting and input_identity(Survey.from_json(waiting)) == known["input"]:
         files.rename(directory.root / "survey.next.json", directory.root / "survey.json")
     undo(directory)
+    return swapping
 
 
 def undo(directory: RunDirectory) -> None:
-    """Remove what an unfinished build left behind."""
+    """Remove what an unfinished build, or an old layout, left behind."""
     for place in (directory.results, directory.journals):
         shutil.rmtree(_next(place), ignore_errors=True)
         shutil.rmtree(place.with_name(f"{place.name}.old"), ignore_errors=True)
+        for name_tag in place.glob(_name_tag("*")):
+            files.remove(name_tag)
     for name in ("removed.jsonl.next", "survey.next.json"):
         files.remove(directory.root / name)

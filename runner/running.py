@@ -17,9 +17,9 @@ from runner import partial
 from runner.changing import go_over, is_changed
 from runner.drive import Session, drive
 from runner.ending import Ending, command_again, exit_code, share
-from runner.errors import HeldError, RunDirectoryError, RunnerError
+from runner.errors import RunDirectoryError, RunnerError
 from runner.keep import Keeper
-from runner.lock import Lock, is_held
+from runner.lock import held
 from runner.opening import Begun, Run, RunOptions, all_there, retried, run_members, same_kind, say_standing
 from runner.parts import Range, totals_to_json, write_empty
 from runner.ports import iso_now
@@ -39,52 +39,50 @@ from runner.wiring import endpoint_of, engine_of, key_of, transport_of
 def run(asked: Asked, options: RunOptions, say: Say) -> Ending:
     """Run a job, or go on with it. Raises RunnerError for what was refused before anything was sent."""
     loaded = load(asked)
-    with Spooling(loaded.run_root) as spooling:
-        return _run(loaded, options, say, spooling)
-
-
-def _run(loaded: Loaded, options: RunOptions, say: Say, spooling: Spooling) -> Ending:
     directory = RunDirectory(loaded.run_root)
+    _refuse(loaded, directory, options)
+    instead = options.fresh and directory.root.exists()
+    with held(directory, iso_now()), Spooling(directory.root) as spooling:
+        if not instead:
+            return _run(loaded, options, say, spooling)
+        prepared = _examine(loaded, None, say, options.leash, spooling)
+        aside = move_aside(directory.root, iso_now()[:19].replace(":", ""))
+        say.line(f"moved the old run aside to {aside}")
+        with held(directory, iso_now()):
+            directory.make()
+            spooling.settle(prepared.survey, None)
+            return _run_locked(Begun(prepared, directory, options, say), None, None)
+
+
+def _refuse(loaded: Loaded, directory: RunDirectory, options: RunOptions) -> None:
+    """What needs no look at the input is refused before anything is made or read."""
     for given in (options.allow_failed, options.max_failures):
-        share(given, 1)  # refused now, not when everything has been sent
+        share(given, 1)
     directory.refuse_strangers()
     started = not options.fresh and directory.read_run() is not None
     if options.retry is not None and not started:
         raise RunDirectoryError(f"there is no run in {directory.root}", hint="start it with `runner run JOB`")
-    early = None if started else _startable(loaded, options, say, spooling)
-    if options.fresh:
-        _set_aside(directory, say)
+    if not started and not loaded.asked.simulate:
+        key_of(loaded, options.environ)
+        endpoint_of(loaded, options.environ)
+
+
+def _run(loaded: Loaded, options: RunOptions, say: Say, spooling: Spooling) -> Ending:
+    directory, relaid = RunDirectory(loaded.run_root), False
+    if known := directory.read_run():
+        directory.make()
+        relaid = complete(directory)
+    saved = directory.read("survey.json") if known else None
+    prepared = _examine(loaded, saved, say, options.leash, spooling)
     directory.make()
-    with Lock(directory.lock, iso_now()):
-        known = directory.read_run()  # asked again: another command may have been faster
-        if known:
-            complete(directory)
-        saved = directory.read("survey.json") if known else None
-        prepared = early if early and not known else _examine(loaded, saved, say, options.leash, spooling)
-        if not spooling.settle(prepared.survey, saved) and prepared.survey.from_stdin:
-            say.line("the input was read from stdin when the run began; going on with that copy")
-        return _run_locked(Begun(prepared, directory, options, say), known and directory.read_run(), saved)
+    if not spooling.settle(prepared.survey, saved) and prepared.survey.from_stdin:
+        say.line("the input was read from stdin when the run began; going on with that copy")
+    return _run_locked(Begun(prepared, directory, options, say), known and directory.read_run(), saved, relaid=relaid)
 
 
 def _moments(survey: Mapping[str, Any]) -> list[tuple[str, int, int, str | None]]:
     """Which files a survey read, as they stood when, and their copies."""
     return [(file["path"], file["size"], file["mtime_ns"], file.get("spool")) for file in survey["files"]]
-
-
-def _startable(loaded: Loaded, options: RunOptions, say: Say, spooling: Spooling) -> Prepared:
-    """A new run makes nothing on the disk until it can start."""
-    if not loaded.asked.simulate:
-        key_of(loaded, options.environ)
-        endpoint_of(loaded, options.environ)
-    return _examine(loaded, None, say, options.leash, spooling)
-
-
-def _set_aside(directory: RunDirectory, say: Say) -> None:
-    if is_held(directory.lock):
-        raise HeldError(f"{directory.root} is being worked on by another process", hint="stop it first")
-    aside = move_aside(directory.root, iso_now()[:19].replace(":", ""))
-    if aside:
-        say.line(f"moved the old run aside to {aside}")
 
 
 def _examine(loaded: Loaded, saved: Mapping[str, Any] | None, say: Say, leash: Leash, spooling: Spooling) -> Prepared:
@@ -100,13 +98,16 @@ def _examine(loaded: Loaded, saved: Mapping[str, Any] | None, say: Say, leash: L
         close()
 
 
-def _run_locked(begun: Begun, known: Mapping[str, Any] | None, saved: Mapping[str, Any] | None) -> Ending:
+def _run_locked(
+    begun: Begun, known: Mapping[str, Any] | None, saved: Mapping[str, Any] | None, *, relaid: bool = False
+) -> Ending:
+    """known, saved: run.json and survey.json as they are; relaid: its answers have just been laid out anew."""
     directory, survey = begun.directory, begun.prepared.survey
     begun.say.log_to(directory.log)
     if known:
         same_kind(known, begun)
     if known and is_changed(begun.prepared, known):
-        go_over(begun, known)
+        relaid = go_over(begun, known) or relaid
     elif not saved or _moments(saved) != _moments(survey.to_json()):
         directory.write("survey.json", survey.to_json())
     before = directory.read_run()
@@ -115,7 +116,8 @@ def _run_locked(begun: Begun, known: Mapping[str, Any] | None, saved: Mapping[st
     ranges = ranges_of(survey, members)
     run = Run(begun.prepared, directory, begun.options, begun.say, ranges, recover(directory, ranges))
     all_there(run)
-    partial.remove(directory)
+    if not relaid:
+        partial.remove(directory)
     if run.options.retry is not None:
         run = retried(run, run.options.retry)
     say_standing(run, new=known is None)

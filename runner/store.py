@@ -82,11 +82,19 @@ class RunDirectory:
             return {"format", "run"} <= (self.read("run.json") or {}).keys()
         return False
 
-    def make(self) -> None:
-        """Make the directories, refusing to move into one that is somebody else's."""
+    def claim(self) -> None:
+        """Make the run's directory, with nothing in it but the lock, which says that it is ours."""
         self.refuse_strangers()
         files.make_directory(self.root)
-        files.touch(self.lock)  # before anything else: it says that the directory is ours
+        files.touch(self.lock)
+
+    def is_bare(self) -> bool:
+        """Whether nothing has been made in it since it was claimed."""
+        return not self.root.is_dir() or [path.name for path in self.root.iterdir()] == [self.lock.name]
+
+    def make(self) -> None:
+        """Make the directories, refusing to move into one that is somebody else's."""
+        self.claim()
         for directory in (self.journals, self.results):
             files.make_directory(directory)
 

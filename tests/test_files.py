@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import stat
@@ -198,6 +199,47 @@ def test_every_other_call_fails_as_a_storage_error_too(
     monkeypatch.setattr(os, call, Failing(errno.EIO))
     with pytest.raises(StorageError, match="Input/output error") as caught:
         act(path)
+    assert "dmesg" in caught.value.hint
+
+
+def two_directories(root: Path) -> tuple[Path, Path]:
+    for name in ("one", "other"):
+        (root / name).mkdir()
+        (root / name / name).touch()
+    return root / "one", root / "other"
+
+
+def test_two_directories_change_places_in_one_step(tmp_path: Path) -> None:
+    one, other = two_directories(tmp_path)
+    assert files.exchange(one, other) is True
+    assert (os.listdir(one), os.listdir(other)) == (["other"], ["one"])
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM, errno.EXDEV])
+def test_an_exchange_that_kernel_or_file_system_does_not_know_leaves_all_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    one, other = two_directories(tmp_path)
+    monkeypatch.setattr(files, "_exchange_call", lambda: lambda a, b: ctypes.set_errno(number) or -1)
+    assert files.exchange(one, other) is False
+    assert (os.listdir(one), os.listdir(other)) == (["one"], ["other"])
+
+
+def test_an_exchange_that_the_c_library_has_no_name_for_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: object())
+    assert files.exchange(*two_directories(tmp_path)) is False
+
+
+def test_an_exchange_that_fails_otherwise_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = two_directories(tmp_path)
+    with pytest.raises(StorageError, match=r"cannot put into place .*other: No such file") as caught:
+        files.exchange(tmp_path / "none", other)
+    assert caught.value.exit_code == 4
+    monkeypatch.setattr(files, "_exchange_call", lambda: lambda a, b: ctypes.set_errno(errno.EIO) or -1)
+    with pytest.raises(StorageError, match="Input/output error") as caught:
+        files.exchange(one, other)
     assert "dmesg" in caught.value.hint
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from runner.errors import HeldError, StorageError
-from runner.lock import Lock, is_held, read_owner
+from runner.lock import Lock, held, is_held, read_owner
+from runner.store import RunDirectory
 
 SINCE = "2025-01-02T03:04:05Z"
 HOLDER = """
@@ -108,6 +109,56 @@ def test_a_file_system_that_cannot_lock_is_a_storage_error(tmp_path: Path, monke
         pass
 
 
+def test_a_file_that_its_holder_took_away_is_no_lock_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was opened before it was taken away, and locked afterwards: a third process has the new one by then."""
+    path, real, opened = tmp_path / "lock", fcntl.flock, list[int]()
+
+    def flock(descriptor: int, operation: int) -> None:
+        opened.append(descriptor)
+        if len(opened) == 1:
+            path.unlink()
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with Lock(path, SINCE):
+        assert len(opened) == 2
+        assert is_held(path)
+        assert read_owner(path)
+
+
+def test_what_was_made_to_hold_a_run_goes_when_no_run_began(tmp_path: Path) -> None:
+    root = tmp_path / "runs" / "trial"
+    with pytest.raises(ZeroDivisionError), held(RunDirectory(root), SINCE):
+        assert [path.name for path in root.iterdir()] == ["lock"]
+        assert is_held(root / "lock")
+        _ = 1 / 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_began_stays_when_it_is_let_go(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "trial")
+    with held(directory, SINCE):
+        directory.write("run.json", {"format": 1, "run": "r"})
+    assert sorted(path.name for path in directory.root.iterdir()) == ["lock", "run.json"]
+    assert not is_held(directory.lock)
+
+
+def test_a_loser_takes_nothing_away(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "trial")
+    directory.claim()
+    with holder(directory.lock):
+        with pytest.raises(HeldError) as caught, held(directory, SINCE):
+            pass
+        assert caught.value.exit_code == 75
+        assert directory.lock.exists()
+
+
+def test_an_empty_directory_that_was_there_before_stays(tmp_path: Path) -> None:
+    with held(RunDirectory(tmp_path), SINCE):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_directory_that_is_not_there_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot open"), Lock(tmp_path / "none" / "lock", SINCE):
         pass
@@ -122,6 +173,8 @@ def test_a_process_that_only_asks_cannot_make_another_one_lose(tmp_path: Path) -
         timer.start()
         try:
             with Lock(path, SINCE):
-                pass
+                owner = read_owner(path)
         finally:
             timer.join()
+    assert owner
+    assert owner["pid"] == os.getpid()

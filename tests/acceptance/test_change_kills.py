@@ -63,7 +63,7 @@ class Calls:
 
     def install(self) -> None:
         """In a child that will not outlive it."""
-        for name in ("rename", "remove", "sync", "sync_directory", "make_directory", "truncate"):
+        for name in ("rename", "remove", "sync", "sync_directory", "make_directory", "truncate", "exchange"):
             setattr(files, name, self._around(getattr(files, name)))
         os.link = self._around(os.link)
         real_write, real_tree = files.write_all, shutil.rmtree
@@ -259,6 +259,21 @@ def test_death_or_a_full_disk_at_any_file_call_of_a_change_loses_nothing(
     assert codes[DIED if fate is die else 4] >= 0.8 * len(steps)
 
 
+@pytest.mark.parametrize("case", ["moved"], indirect=True)
+def test_death_in_a_swap_by_two_renames_loses_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where two directories cannot be exchanged. The swap is what comes last before anything is sent."""
+    monkeypatch.setattr(files, "exchange", lambda one, other: False)
+    code, _, change = case.live(None, die)
+    assert code == 0
+    wrong = {}
+    for at in range(change - 24, change + 1):
+        case.again()
+        assert case.live(at, die)[0] == DIED
+        if found := case.finish():
+            wrong[at] = found
+    assert wrong == {}
+
+
 def test_a_file_system_without_hard_links_is_no_bug_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
@@ -300,7 +315,7 @@ class Watcher:
 
     root: Path
     looks: Counter[str] = field(default_factory=Counter)
-    in_vain: int = 0  #: the directory was missing, or a part was replaced between two openings by the library
+    in_vain: int = 0  #: parts were replaced between the listing and the opening by the library
     complaints: list[str] = field(default_factory=list)
     _end: threading.Event = field(default_factory=threading.Event)
 
@@ -321,7 +336,8 @@ class Watcher:
             try:
                 found = read(self.root / "results")
             except Exception as error:
-                if before is not None and before == self._files():
+                after = self._files()
+                if None in (before, after) or before == after:
                     self.complaints.append(f"{way}: {error!r}")
                 self.in_vain += 1
                 continue

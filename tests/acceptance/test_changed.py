@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint import Endpoint, Place, Said, Seen, ok, refused, snapshot, until
+from endpoint import Endpoint, Place, Said, Seen, environment, ok, refused, snapshot, until
+
+from runner.lock import read_owner
 
 
 @pytest.fixture
@@ -382,3 +386,24 @@ def test_a_second_process_on_the_same_run_leaves_at_once(place: Place) -> None:
 
 def slow(seen: Seen) -> Said:
     return Said(200, ok().body, delay_s=1.5)
+
+
+def test_a_second_process_leaves_before_the_first_has_read_its_input(place: Place) -> None:
+    """The first one waits for its stdin; the second would wait for ever if it began to read too."""
+    place.job(input={"path": "-", "format": "jsonl"})
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "runner", "run", "job.yaml", "-q"]
+    with subprocess.Popen(command, stdin=reading, cwd=place.root, env=environment()) as first:
+        assert until(lambda: read_owner(place.run_root / "lock"))
+        second = subprocess.run(
+            command, stdin=reading, cwd=place.root, env=environment(), stderr=subprocess.PIPE, timeout=20, check=False
+        )
+        first.kill()
+    os.close(reading)
+    os.close(writing)
+    assert second.returncode == 75
+    assert f"is being worked on by process {first.pid}" in second.stderr.decode()
+    assert place.sent == 0
+    assert [path.name for path in place.run_root.iterdir()] == ["lock"]
+    place.job()
+    assert place.run().code == 0  # a directory with nothing but the lock of a dead process is none to be afraid of
