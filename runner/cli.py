@@ -8,6 +8,7 @@ given as RUNNER_NAME in the environment.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -277,8 +278,14 @@ def _prepared(asked: Asked) -> Prepared:
     return prepare(loaded, taken)
 
 
+def _leave(number: int, _: object) -> None:
+    """What no command handles itself ends it like Ctrl-C does: what it has made half is taken away."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """The entry point: errors become sentences and exit codes."""
+    signal.signal(signal.SIGTERM, _leave)
     try:
         commands.main(standalone_mode=False)
     except click.exceptions.Exit as ended:

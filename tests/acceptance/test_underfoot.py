@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from house import House, audit, open_files, until
+from house import House, audit, manifest, open_files, until
 
 Build = Callable[..., House]
 
@@ -53,17 +53,18 @@ def test_an_input_that_was_only_touched_is_read_again_once(build: Build) -> None
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at what a process has open")
-def test_a_command_that_was_overtaken_before_the_lock_leaves_the_run_as_it_is(build: Build) -> None:
+def test_a_command_that_still_reads_its_input_is_not_overtaken(build: Build) -> None:
     house = build(rows=200, pad_bytes=100_000)
     slow = house.start("-n", "10")
     assert until(lambda: str(house.input) in open_files(slow.pid) or slow.ended)
     slow.ask(signal.SIGSTOP)
-    assert not house.run().exists()
-    house.finish()
-    survey = (house.run() / "survey.json").read_bytes()
+    second = house.start()
+    assert second.wait() == 75
+    assert f"is being worked on by process {slow.pid}" in second.said()
+    assert [path.name for path in house.run().iterdir()] == ["lock"]
     slow.ask(signal.SIGCONT)
-    assert slow.wait() == 2, slow.said()
-    assert (house.run() / "survey.json").read_bytes() == survey
+    assert slow.wait() == 0, slow.said()
+    assert manifest(house)["rows"] == 10
 
 
 def test_rows_that_change_behind_the_feeder_are_not_sent_and_not_failed(build: Build) -> None:
