@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
 import orjson
 
 from runner.changing import preview
 from runner.dialect import Finding, Severity
+from runner.export.naming import shared_ids
 from runner.halts import duration
-from runner.media import Folder, folder_of
 from runner.prepare import Prepared
 from runner.pricing import cost, words
 from runner.recipe import Asked
 from runner.records import Failure, Request, Row, Usage
 from runner.say import dollars
-from runner.wire.attach import Local, cut
 from runner.wire.encode import output_cap
 from runner.wiring import settings_of
 
@@ -114,6 +112,7 @@ def report(prepared: Prepared) -> list[str]:
     ]
     if survey.bad_lines.count:
         lines.append(f"bad lines  {survey.bad_lines.count} become failed rows; first: {survey.bad_lines.first[0]}")
+    lines += [f"warning    rows share a custom_id: {'; '.join(shared)}"] if (shared := shared_ids(prepared)) else []
     if seen.failures:
         index, message = seen.failures[0]
         lines.append(f"warning    {len(seen.failures)} of the sampled rows cannot be sent; row {index}: {message}")
@@ -150,30 +149,3 @@ def _dollar_line(prepared: Prepared, seen: Estimate, scale: float) -> str:
     price = prepared.prices.of(prepared.job.request.model)
     how = f"; {words(price)}" if price else ""
     return f"cost       at most about {dollars(float(seen.cost_usd) * scale)}{how}"
-
-
-def requests(prepared: Prepared, most: int) -> Iterator[dict[str, Any]]:
-    """The first requests as they would be sent, local files by their names and types; a row that cannot be rendered
-    says why."""
-    folder = folder_of(prepared.job, prepared.loaded.base)
-    for number in range(len(prepared.survey.ranges)):
-        for index, made in rendered(prepared, prepared.reader.rows(number, prepared.recipe.columns)):
-            if most <= 0:
-                return
-            most -= 1
-            if isinstance(made, Failure):
-                yield {"row": index, "error": made.message}
-            else:
-                files = {"files": _files(folder, made)} if folder else {}
-                yield {"row": index, "request_hash": made.hash, "body": orjson.Fragment(made.body), **files}
-
-
-def _files(folder: Folder, request: Request) -> list[dict[str, Any]]:
-    """The local files that a request would carry: only their first bytes are read."""
-    found: list[dict[str, Any]] = []
-    for local in cut(request.body):
-        if isinstance(local, Local):
-            kind = folder.type_of(local)
-            said = {"error": kind.message} if isinstance(kind, Failure) else {"type": kind}
-            found.append({"at": local.where, "file": local.file, "bytes": local.stamp.size, **said})
-    return found

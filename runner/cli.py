@@ -77,16 +77,23 @@ def check(job: Path, sets: tuple[str, ...], inputs: tuple[str, ...], limit: int 
 @commands.command()
 @_JOB
 @click.option("-n", "--limit", type=click.IntRange(1), default=3, show_default=True, help="How many requests.")
+@click.option("--all", "every", is_flag=True, help="The requests of all rows.")
+@click.option(
+    "-f", "--format", "form", type=click.Choice(["jsonl", "openai_batch"]), default="jsonl", show_default=True
+)
 @_SETS
 @_INPUT
-def render(job: Path, limit: int, sets: tuple[str, ...], inputs: tuple[str, ...]) -> None:
-    """Print the requests that would be sent, as JSON lines."""
-    import orjson
+def render(job: Path, sets: tuple[str, ...], inputs: tuple[str, ...], **given: Any) -> None:
+    """Print the requests that would be sent, as JSON lines; or the file of them that batch APIs take."""
+    from runner.rendering import Rendered, batch_lines, requests
 
-    from runner.checking import requests
-
-    for members in requests(_prepared(_asked(job, sets, inputs, None)), limit):
-        click.echo(orjson.dumps(members))
+    prepared = _prepared(_asked(job, sets, inputs, None))
+    most, seen = prepared.survey.rows if given["every"] else given["limit"], Rendered()
+    for line in (batch_lines if given["form"] == "openai_batch" else requests)(prepared, most, seen):
+        sys.stdout.buffer.write(line)
+    sys.stdout.flush()
+    if words := seen.words():
+        Say().line(words)
 
 
 def _run_options(command: Any) -> Any:

@@ -133,7 +133,7 @@ def record(settled: Settled, spec: ResultSpec) -> dict[str, Any]:
     }
     own = own_place([each.error_kind for each in settled.attempts], line["status"], failure.kind if failure else None)
     told = settled.attempts[-1 if own is None else own] if settled.attempts else None
-    _put_answer(line, answer, spec)
+    _put_answer(line, answer, spec, settled.request.choices)
     _put_source(line, settled.request.model, answer, spec.endpoint)
     _put_usage(line, answer.usage)
     _put_money(line, settled, own)
@@ -230,7 +230,7 @@ def _count(total: Tally, attempt: Mapping[str, Any], *, wasted: bool) -> None:
         total.wasted_usd += cost
 
 
-def _put_answer(line: dict[str, Any], answer: Completion, spec: ResultSpec) -> None:
+def _put_answer(line: dict[str, Any], answer: Completion, spec: ResultSpec, asked: int) -> None:
     own = answer.choices[0]
     line["content"] = own.content
     if spec.parsed is not None:
@@ -240,7 +240,9 @@ def _put_answer(line: dict[str, Any], answer: Completion, spec: ResultSpec) -> N
     line["reasoning"] = own.reasoning
     line["tool_calls"] = _tool_calls(own.tool_calls)
     if spec.choices:
-        line["choices"] = None if answer is _NO_ANSWER else [_choice(choice) for choice in answer.choices]
+        line["choices"] = (
+            [_choice(choice) for choice in answer.choices] if asked > 1 and answer is not _NO_ANSWER else None
+        )
     if spec.logprobs:
         line["logprobs"] = _listed(own.logprobs)
         line["confidence"] = _confidence(own.logprobs)

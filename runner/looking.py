@@ -74,14 +74,18 @@ def show(target: Path, row: str, simulate: bool, ordinal: bool, as_json: bool) -
 @_RUN
 @_SIMULATED
 @click.option(
-    "-f", "--format", "form", metavar="F", help="jsonl, csv, parquet or messages [by FILE's suffix, else jsonl]."
+    "-f",
+    "--format",
+    "form",
+    metavar="F",
+    help="jsonl, csv, parquet, messages or openai_batch [by FILE's suffix, else jsonl].",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="This file instead of stdout (-).")
 @click.option("--columns", metavar="A,B", help="Only these columns, in this order.")
 @click.option("--status", "statuses", multiple=True, metavar="S", help="Only rows of this status.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 def export(target: Path, form: str | None, output: Path | None, **given: Any) -> None:
-    """Write the final rows as JSON lines, CSV, one Parquet file, or conversations; also while the run goes on."""
+    """Write the final rows as JSON lines, CSV, one Parquet file, conversations or batch results; at any time."""
     from runner.export import Target, Wanted, format_of
     from runner.export import export as write
     from runner.reading import open_directory

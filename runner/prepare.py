@@ -16,6 +16,7 @@ import pyarrow as pa
 from runner.columns import ResultSpec, conflicts, part_schema, result_schema
 from runner.dialect import DROP, Bodies, Dialect, Terms, plain_roles
 from runner.errors import JobError, RunDirectoryError
+from runner.interchange.requests import Lines
 from runner.media import attach_of
 from runner.outputs import Output, compile_output
 from runner.parts import Shape
@@ -23,7 +24,7 @@ from runner.pricing import Price, price_of
 from runner.recipe import Means, Recipe, recipe_of
 from runner.sources import DIRECTORY, Reader, Spooling, copies_stand, expand
 from runner.spec import JobSpec, parse
-from runner.spec.body import faults
+from runner.spec.body import PARAMETERS, faults
 from runner.spec.positions import dotted
 from runner.store import RunDirectory
 from runner.survey import Survey, SurveyOptions, stale, survey
@@ -75,7 +76,7 @@ class Prepared:
     loaded: Loaded
     survey: Survey
     reader: Reader
-    prompt: Prompt
+    prompt: Prompt | Lines
     output: Output | None
     spec: ResultSpec
     shape: Shape
@@ -173,7 +174,9 @@ def take_survey(
     found = expand(given.path, loaded.base)
     before = Survey.from_json(saved) if saved else None
     rows_per_part = before.rows_per_part if before else loaded.job.output.rows_per_part
-    options = SurveyOptions(given.format, given.limit, given.on_bad_line, rows_per_part)
+    options = SurveyOptions(
+        "jsonl" if given.is_of_lines else given.format, given.limit, given.on_bad_line, rows_per_part
+    )
     if before and _stands(before, found, options) and copies_stand(before.files, loaded.run_root):
         return before
     return survey(found, options, progress, spooling)
@@ -191,7 +194,7 @@ def prepare(loaded: Loaded, taken: Survey, *, past: bool = False) -> Prepared:
 
     past: of a run as it was; what a provider does not take is not held against what has been sent."""
     job = loaded.job
-    prompt = compile_prompt(job.request, job.vars, job.where)
+    prompt = Lines() if job.input.is_of_lines else compile_prompt(job.request, job.vars, job.where)
     output = compile_output(_response_format(job, prompt))
     spec = result_spec(job, output, loaded.base_url)
     mistakes = [*_missing(job, prompt, taken), *_conflicts(job, taken, spec), *_clashes(job, prompt, taken)]
@@ -209,8 +212,9 @@ def prepare(loaded: Loaded, taken: Survey, *, past: bool = False) -> Prepared:
     return Prepared(loaded, taken, reader, prompt, output, spec, shape, recipe, prices, dialect)
 
 
-def dialect_of(job: JobSpec, prompt: Prompt) -> Dialect:
-    given = {"model", "messages", *job.request.params, *job.request.extra_body}
+def dialect_of(job: JobSpec, prompt: Prompt | Lines) -> Dialect:
+    any_line = PARAMETERS if job.input.is_of_lines else ()  # may have any of them
+    given = {"model", "messages", *job.request.params, *job.request.extra_body, *any_line}
     roles = plain_roles(job.request.messages)
     constants = {**prompt.constants, **({"messages": roles} if roles else {})}
     terms = Terms(job.endpoint.dialect, job.endpoint.on_unsupported == "drop")
@@ -232,8 +236,11 @@ def _unsupported(job: JobSpec, dialect: Dialect) -> list[str]:
     ]
 
 
-def _response_format(job: JobSpec, prompt: Prompt) -> Mapping[str, Any] | None:
-    """The answers' format, templates over `vars` filled in: it types a column, so it cannot depend on the row."""
+def _response_format(job: JobSpec, prompt: Prompt | Lines) -> Mapping[str, Any] | None:
+    """The answers' format, templates over `vars` filled in: it types a column, so it cannot depend on the row. Where
+    each line has its own, the column holds any JSON."""
+    if isinstance(prompt, Lines):
+        return {"type": "json_object"}
     name = "response_format"
     if name not in prompt.constants and name in {**job.request.params, **job.request.extra_body}:
         raise JobError(
@@ -258,16 +265,17 @@ def carried(job: JobSpec, taken: Survey) -> list[str]:
 
 def result_spec(job: JobSpec, output: Output | None, endpoint: str) -> ResultSpec:
     params = {**job.request.params, **job.request.extra_body}
+    of_lines = job.input.is_of_lines  # any of them may ask for several choices, or for logprobs
     return ResultSpec(
         parsed=output.arrow_type if output else None,
-        choices=params.get("n", 1) != 1,
-        logprobs=params.get("logprobs", False) is not False,
+        choices=of_lines or params.get("n", 1) != 1,
+        logprobs=of_lines or params.get("logprobs", False) is not False,
         raw=job.output.keep_raw,
         endpoint=endpoint,
     )
 
 
-def _missing(job: JobSpec, prompt: Prompt, taken: Survey) -> list[str]:
+def _missing(job: JobSpec, prompt: Prompt | Lines, taken: Survey) -> list[str]:
     """Columns that the job names and the input does not have. An input without rows has none, and needs none."""
     if not taken.columns:
         return []
@@ -292,7 +300,7 @@ def _conflicts(job: JobSpec, taken: Survey, spec: ResultSpec) -> list[str]:
     ]
 
 
-def _clashes(job: JobSpec, prompt: Prompt, taken: Survey) -> list[str]:
+def _clashes(job: JobSpec, prompt: Prompt | Lines, taken: Survey) -> list[str]:
     return [
         f"{job.where('vars')}: vars: `{name}` is a column of the input and means something else in the templates too; "
         f'rename the variable, or write row["{name}"] for the column'

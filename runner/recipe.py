@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from runner.dialect import Dialect
+from runner.interchange.requests import Lines
 from runner.pricing import Price, upper_bound
 from runner.records import Failure, Kind, Request, Row
 from runner.spec.body import PARAMETERS, faults
@@ -117,7 +118,7 @@ class Means:
     asks_disk: bool = False
 
 
-def recipe_of(model: str, prompt: Prompt, means: Means) -> Recipe:
+def recipe_of(model: str, prompt: Prompt | Lines, means: Means) -> Recipe:
     """The recipe of a job. `model` as the job writes it: it names the rows that cannot be rendered."""
 
     def bound(request: Request, body: Body, prompt_tokens: int | None) -> Decimal | None:

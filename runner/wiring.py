@@ -12,6 +12,7 @@ from runner.engine import LocalEngine
 from runner.halts import Terms
 from runner.keep import Keeper
 from runner.media import Media, folder_of
+from runner.outputs.each import output_asked_by
 from runner.ports import Settings, Wiring
 from runner.prepare import Loaded, Prepared
 from runner.pricing import cost, upper_bound
@@ -72,10 +73,12 @@ def engine_of(prepared: Prepared, keeper: Keeper, transport: Transport, key: Key
 def judge_of(prepared: Prepared) -> Callable[[Reply, Request], Outcome]:
     """Decode a reply, and hold its answer against the schema."""
     output, keep_raw = prepared.output, prepared.job.output.keep_raw
+    of_lines = prepared.job.input.is_of_lines
 
     def judge(reply: Reply, request: Request) -> Outcome:
         outcome = decode(reply, choices=request.choices, now=time.time(), keep_raw=keep_raw)
-        return output.check(outcome) if output and isinstance(outcome, Completion) else outcome
+        wanted = output_asked_by(request.body) if of_lines else output
+        return wanted.check(outcome) if wanted and isinstance(outcome, Completion) else outcome
 
     return judge
 

@@ -30,6 +30,7 @@ LAYERS = {
         "recipe",
         "plan",
         "conversation",
+        "interchange",
     ],
     "edges": [
         "sources",
@@ -70,6 +71,7 @@ LAYERS = {
     ],
     "faces": [
         "reading",
+        "rendering",
         "standing",
         "export",
         "showing",

@@ -65,7 +65,7 @@ ATTEMPT_NAMES = words("""
     epoch n started_at seconds waited_s http_status error_kind error request_id request_hash model_returned
     finish_reason prompt_tokens cached_tokens cache_write_tokens completion_tokens reasoning_tokens cost_usd answer""")
 
-REQUEST = Request(index=41, body=b"{}", hash="ab12", model="gpt-4.1-mini", tokens=10)
+REQUEST = Request(index=41, body=b"{}", hash="ab12", model="gpt-4.1-mini", tokens=10, choices=2)
 USAGE = Usage(100, 40, None, 20, 5, 120)
 
 
@@ -157,6 +157,8 @@ def test_an_answer_that_breaks_the_schema_is_kept_and_paid_on_a_failed_row() -> 
     assert (line["cost_usd"], line["wasted_usd"], line["total_usd"]) == (0.0002, 0.0, 0.0002)
     assert line["model_returned"] == "gpt-4.1-mini-2026"
     assert line["choices"][0]["content"] == "billing"
+    alone = settle(failure, attempt())
+    assert record(replace(alone, request=replace(REQUEST, choices=1)), FULL)["choices"] is None
 
 
 def test_a_row_without_answer_costs_null_and_wastes_what_its_exchanges_cost() -> None:

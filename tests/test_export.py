@@ -353,7 +353,7 @@ def test_the_format_is_the_one_asked_for_or_the_files(given_format: Any, path: A
     assert format_of(given_format, Path(path) if path else None) == expected
 
 
-@pytest.mark.parametrize("name", ["openai_batch", "message", "xlsx"])
+@pytest.mark.parametrize("name", ["batch", "message", "xlsx"])
 def test_other_formats_are_refused_in_words(name: str) -> None:
     with pytest.raises(UsageError, match=f"-f {name}: "):
         format_of(name, None)

@@ -31,7 +31,6 @@ def mistakes(text: str, overrides: Sequence[str] = ()) -> list[str]:
 
 
 REFUSED = [
-    ("input: {path: a, format: openai_batch}", "input.format"),
     ("matrix: {model: [a, b]}", "matrix"),
     ("request: {model: [a, b]}", "request.model"),
     ("request: {model: {matrix: [a, b]}}", "request.model"),

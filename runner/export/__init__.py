@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runner.errors import RunDirectoryError, UsageError
+from runner.export.batch import BatchResults, results
 from runner.export.conversations import Conversations, told
 from runner.export.layout import chosen
 from runner.export.target import Target
@@ -104,6 +105,7 @@ _FORMS: dict[str, _Form] = {
     "jsonl": _Form(chosen, lambda layout, out: JsonLines(layout.schema, layout.json_texts, out)),
     "csv": _Form(chosen, lambda layout, out: Csv(layout.schema, layout.json_texts, layout.parsed, out)),
     "parquet": _Form(chosen, lambda layout, out: Parquet(layout.schema, out), binary=True),
+    "openai_batch": _Form(results, BatchResults),
     "messages": _Form(told, Conversations, statuses=frozenset({Status.OK})),
 }
 

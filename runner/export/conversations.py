@@ -17,6 +17,7 @@ from runner.conversation import turn
 from runner.export.layout import answer_texts, jsonl_texts, refuse_unknown
 from runner.export.writers import JsonLines, Stream
 from runner.prepare import Prepared
+from runner.recipe import Asked
 from runner.records import Failure, Row
 from runner.sources.types import json_text
 
@@ -106,17 +107,19 @@ class Conversations:
 
     def _history(self, row: Row, answer: Mapping[str, Any]) -> str | None:
         """JSON of the messages with the answer as the last one; None: there is none, and it is counted why."""
-        body = self._prepared.recipe.render(row.data) if row.data is not None else None
-        request = self._prepared.recipe.request(row)
-        tools = body.get("tools") if isinstance(body, dict) else None
-        said = turn(answer, tools)
-        if said is None:
-            self._left_out[_NO_ANSWER] += 1
-            return None
-        if not isinstance(body, dict) or isinstance(request, Failure) or request.hash != answer["request_hash"]:
-            self._left_out[_OTHER_REQUEST] += 1
+        asked = self._prepared.recipe.asked(row)
+        known = not isinstance(asked, Failure) and asked.request.hash == answer["request_hash"]
+        body = self._body(row, asked) if known and isinstance(asked, Asked) else {}
+        said = turn(answer, body.get("tools"))
+        if said is None or not body:
+            self._left_out[_NO_ANSWER if said is None else _OTHER_REQUEST] += 1
             return None
         return json_text([*body["messages"], said])
+
+    def _body(self, row: Row, asked: Asked) -> Mapping[str, Any]:
+        """What was asked, local files as the job names them: without the size and time of then."""
+        rendered = self._prepared.recipe.render(row.data or {}) if asked.weighed else asked.body
+        return asked.body if isinstance(rendered, Failure) else rendered
 
 
 def _row(rows: Iterator[Row], index: int) -> Row:

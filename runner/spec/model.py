@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PrivateAttr, StrictBool, StrictStr, model_validator
 
+from runner.spec import batchfile
 from runner.spec.positions import Places
 from runner.spec.values import (
     AutoOrWhole,
@@ -45,6 +46,18 @@ class InputSpec(Section):
     limit: Count | None = None
     on_bad_line: Literal["stop", "fail_row"] = "stop"
     files_root: PathText = "."
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_lines(cls, values: Any) -> Any:
+        """The lines of a batch file have an id of their own."""
+        lines = isinstance(values, dict) and values.get("format") == batchfile.FORMAT
+        return {**values, "id_column": values.get("id_column") or batchfile.ID_COLUMN} if lines else values
+
+    @property
+    def is_of_lines(self) -> bool:
+        """Whether each line is a whole request."""
+        return self.format == batchfile.FORMAT
 
 
 class RequestSpec(Section):

@@ -34,7 +34,6 @@ STREAM = "streaming is not built yet; leave it out, the answers are the same"
 
 #: (where, when, sentence)
 NOT_BUILT: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("input.format", _is("openai_batch"), "reading batch files is not built yet; use jsonl, parquet or csv"),
     ("matrix", _given, MATRIX),
     ("request.model", _many, MATRIX),
     ("request.stream", _other_than(None, False), STREAM),

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from runner.errors import JobError
-from runner.spec import body, complaints, endpoint, notbuilt
+from runner.spec import batchfile, body, complaints, endpoint, notbuilt
 from runner.spec.files import ReadFile, resolve
 from runner.spec.members import plant
 from runner.spec.model import SECTIONS, JobSpec
@@ -65,6 +65,8 @@ def _filled(plain: dict[str, Any], name: str) -> dict[str, Any]:
     """With the default name, and with every section there: one whose keys are all commented out is null in YAML."""
     sections: dict[str, Any] = {section: {} for section in SECTIONS if plain.get(section) is None}
     stem = {"name": PurePath(name).stem} if plain.get("name") is None else {}
+    if batchfile.is_of_lines(plain) and not plain.get("request"):
+        sections["request"] = batchfile.REQUEST
     return {**plain, **sections, **stem}
 
 
@@ -72,6 +74,7 @@ def _judged(plain: dict[str, Any], places: Places) -> tuple[JobSpec | None, list
     verdict = [
         *endpoint.mistakes(plain["endpoint"]),
         *notbuilt.mistakes(plain),
+        *batchfile.mistakes(plain),
         *body.mistakes(plain["request"]),
     ]
     try:
