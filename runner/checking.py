@@ -28,6 +28,7 @@ SAMPLE_RANGES = 32
 SAMPLE_ROWS = 16  #: of each sampled range
 #: A guess for the time estimate: the median latency of a short answer from a hosted model.
 GUESSED_LATENCY_S = 2.0
+GUESSED_IN_FLIGHT = 32  #: where the job leaves it to us
 
 
 @dataclass(slots=True)
@@ -134,12 +135,13 @@ def _cost_lines(prepared: Prepared, seen: Estimate) -> list[str]:
         lines.append("warning    the output is not capped: give request.max_completion_tokens to bound the cost")
     lines.append(_dollar_line(prepared, seen, scale))
     settings = settings_of(prepared)
-    seconds = rows * GUESSED_LATENCY_S / settings.concurrency
+    in_flight = min(GUESSED_IN_FLIGHT, settings.concurrency) if settings.learns else settings.concurrency
+    seconds = rows * GUESSED_LATENCY_S / in_flight
     if settings.requests_per_minute:
         seconds = max(seconds, rows / settings.requests_per_minute * 60)
     if settings.tokens_per_minute:
         seconds = max(seconds, (prompt + output) / settings.tokens_per_minute * 60)
-    lines.append(f"time       about {duration(seconds)} at {settings.concurrency} in flight, if an answer takes 2 s")
+    lines.append(f"time       about {duration(seconds)} at {in_flight} in flight, if an answer takes 2 s")
     return lines
 
 

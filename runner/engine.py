@@ -20,7 +20,7 @@ from runner.admission import Admission
 from runner.errors import RunnerError
 from runner.exchange import Exchange, Work
 from runner.halts import Pause, Watch
-from runner.pace import Bucket, Lane, Limit, Slots, wait_of
+from runner.pace import FIRST_LIMIT, Bucket, Lane, Learning, Limit, Slots, wait_of
 from runner.ports import Ended, Event, Settings, Wiring, iso_now
 from runner.records import Completion, Failure, Kind, Request, Settled
 from runner.retry import Again, change_after, counts, next_step
@@ -40,7 +40,7 @@ class LocalEngine:
         self.wiring = wiring
         self.settings = settings
         self.lanes: dict[str, tuple[Lane, Watch]] = {}
-        self.slots = Slots(settings.concurrency)
+        self.slots = Slots(min(FIRST_LIMIT, settings.concurrency) if settings.learns else settings.concurrency)
         self.bug: Exception | None = None
         self._admission: Admission | None = None
         self._start_worker: Callable[[], object] = lambda: None
@@ -58,8 +58,7 @@ class LocalEngine:
                 watchers.start_soon(self._leave_on, stop, everything)
                 async with anyio.create_task_group() as workers:
                     self._start_worker = partial(workers.start_soon, self._worker, requests, events, stop)
-                    for _ in range(self.settings.concurrency):
-                        self._hire()
+                    self._hire()
                 watchers.cancel_scope.cancel()
         if self.bug:
             raise self.bug
@@ -90,8 +89,7 @@ class LocalEngine:
 
     def _hire(self) -> None:
         """Keep as many workers awake as there are slots."""
-        awake = self._crew - self._waiting
-        if awake < self.settings.concurrency and self._crew < self._most_workers:
+        while self._crew - self._waiting < self.slots.most and self._crew < self._most_workers:
             self._crew += 1
             self._start_worker()
 
@@ -110,7 +108,7 @@ class LocalEngine:
     ) -> None:
         """Row after row. A bug in one row must not cancel the others: what they have on the wire is paid for."""
         try:
-            while not stop.is_set and self._crew - self._waiting <= self.settings.concurrency:
+            while not stop.is_set and self._crew - self._waiting <= self.slots.most:
                 request = await _next(requests)
                 settled = await self._settle(request, events, stop) if request else None
                 if settled is None:
@@ -155,8 +153,17 @@ class LocalEngine:
         settings = self.settings
         per_minute = (settings.requests_per_minute, settings.tokens_per_minute)
         requests, tokens = (Bucket(limit) if limit else None for limit in per_minute)
-        self.lanes[model] = Lane(Limit(settings.concurrency), requests, tokens), Watch(settings.terms)
+        limit = (Learning if settings.learns else Limit)(settings.concurrency)
+        self.lanes[model] = Lane(limit, requests, tokens), Watch(settings.terms)
+        self._make_room()
         return self.lanes[model]
+
+    def _make_room(self) -> None:
+        """As many slots as the lanes have found to be good."""
+        if self.settings.learns:
+            found = sum(int(lane.limit.now) for lane, _ in self.lanes.values())
+            self.slots.most = min(self.settings.concurrency, found)
+            self._hire()
 
     async def _back_off(
         self, first: Again, work: Work, events: MemoryObjectSendStream[Event], stop: Stop
@@ -269,9 +276,13 @@ class LocalEngine:
         return again
 
     def _note_answer(self, work: Work, exchange: Exchange) -> None:
-        work.watch.success(self.wiring.clock())
-        used = exchange.outcome.usage.total_tokens
-        work.lane.succeeded(exchange.sent_at, 0 if used is None else used - work.asking.tokens)
+        now, usage = self.wiring.clock(), exchange.outcome.usage
+        work.watch.success(now)
+        difference = 0 if usage.total_tokens is None else usage.total_tokens - work.asking.tokens
+        before = work.lane.limit.now
+        work.lane.succeeded(now, exchange.sent_at, usage.completion_tokens or 1, difference)
+        if work.lane.limit.now != before:
+            self._make_room()
 
     def _halted(self, work: Work, failure: Failure, sent_at: float) -> RunnerError | None:
         """Ask what the failure says about the whole job; close the gate when it says wait."""
@@ -285,6 +296,7 @@ class LocalEngine:
             return judged
         wait_s = wait_of(judged.wait_s, work.lane.gate.closings, self.settings.max_backoff_s, self.wiring.luck())
         work.lane.failed(failure, now, sent_at, wait_s)
+        self._make_room()
         return None
 
 

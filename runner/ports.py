@@ -72,7 +72,8 @@ class Wiring:
 class Settings:
     """The job's limits."""
 
-    concurrency: int = 32
+    concurrency: int = 32  #: with `learns` the most
+    learns: bool = False  #: find out how many
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     max_backoff_s: float = 60.0

@@ -22,9 +22,6 @@ from runner.spec import JobSpec
 from runner.transport import Endpoint, Transport, TransportLimits
 from runner.wire.decode import decode
 
-#: What `concurrency: auto` means until it learns.
-AUTO_CONCURRENCY = 32
-
 
 def key_of(loaded: Loaded, environ: Mapping[str, str]) -> Key | None:
     """The endpoint's key; None when the job names neither a variable nor a file. Raises JobError when it is missing."""
@@ -86,9 +83,10 @@ def judge_of(prepared: Prepared) -> Callable[[Reply, Request], Outcome]:
 def settings_of(prepared: Prepared) -> Settings:
     """The job's limits as the engine takes them."""
     job = prepared.job
-    asked = job.limits.concurrency
+    asked, most = job.limits.concurrency, job.limits.max_concurrency
     return Settings(
-        concurrency=min(AUTO_CONCURRENCY if asked == "auto" else asked, job.limits.max_concurrency),
+        concurrency=most if asked == "auto" else min(asked, most),
+        learns=asked == "auto",
         requests_per_minute=job.limits.requests_per_minute,
         tokens_per_minute=job.limits.tokens_per_minute,
         max_backoff_s=job.retry.max_backoff_s,

@@ -160,7 +160,7 @@ def test_moments_that_move_forward_do_not_pile_up_timers() -> None:
         for _ in range(200):  # replies report fewer tokens than estimated: the next row may go sooner
             await anyio.sleep(0.5)
             while only.in_flight:
-                only.succeeded(anyio.current_time(), -400)
+                only.succeeded(anyio.current_time(), anyio.current_time(), 1, -400)
                 room.admission.leave(only, undurable=False)
             others = len(asyncio.all_tasks()) - room.admission.waiting
             assert others <= 6

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -111,7 +113,7 @@ def test_without_a_hint_the_wait_is_full_jitter_under_the_cap(closings: int, cap
 
 @pytest.mark.parametrize(
     ("closings", "luck", "wait_s"),
-    [(0, 1, 1), (1, 1, 2), (3, 0.5, 4), (5, 1, 32), (6, 1, 60), (99, 1, 60), (4, 0, 0.05)],
+    [(0, 1, 0.5), (1, 1, 1), (3, 0.5, 2), (5, 1, 16), (7, 1, 60), (99, 1, 60), (4, 0, 0.05)],
 )
 def test_waits_without_a_hint_double_up_to_the_cap(closings: int, luck: float, wait_s: float) -> None:
     assert wait_of(None, closings, 60.0, luck) == wait_s
@@ -155,10 +157,29 @@ def test_a_shrunken_limit_recovers_from_one() -> None:
 def test_a_storm_shrinks_a_lane_once_and_closes_it_for_the_longest_hint() -> None:
     lane = Lane(Limit(10))
     for hint_s in (2.0, 5.0, 1.0):
-        lane.failed(RATE, now=1.0, sent_at=0.5, wait_s=hint_s)
+        lane.failed(replace(RATE, wait_s=hint_s), now=1.0, sent_at=0.5, wait_s=hint_s)
     assert lane.limit.now == pytest.approx(7)
     assert lane.ready_in(1.0, 0) == 5.0
     assert not lane.gate.probing
+
+
+def test_a_storm_without_hints_waits_for_one_lot_not_for_the_longest_of_a_hundred() -> None:
+    lane = Lane(Limit(10))
+    for lot_s in (0.2, 0.9, 0.5):
+        lane.failed(RATE, now=1.0, sent_at=0.5, wait_s=lot_s)
+    assert lane.ready_in(1.0, 0) == pytest.approx(0.2)
+    assert lane.gate.closings == 1
+
+
+def test_closings_between_which_something_was_answered_are_no_row() -> None:
+    gate = Gate()
+    for now in (10.0, 20.0, 30.0):
+        gate.close(now, 1.0, sent_at=now - 1)
+    assert gate.closings == 3
+    gate.success(sent_at=15.0)  # it left before the last two closings: it says nothing of them
+    assert gate.closings == 3
+    gate.success(sent_at=25.0)
+    assert gate.closings == 1
 
 
 @pytest.mark.parametrize("failure", [REFUSED, Failure(Kind.AUTH, "key", status=401)])
@@ -169,7 +190,7 @@ def test_a_lane_that_is_dead_is_probed_by_one_request_at_a_time(failure: Failure
     assert lane.ready_in(2.0, 0) == 0
     lane.take(2.0, 0)
     assert lane.ready_in(2.0, 0) is None
-    lane.succeeded(sent_at=2.0, token_difference=0)
+    lane.succeeded(2.5, sent_at=2.0, work=1, token_difference=0)
     assert lane.ready_in(2.5, 0) == 0
 
 
@@ -180,7 +201,7 @@ def test_a_lane_is_ready_when_gate_and_both_buckets_are() -> None:
     assert lane.ready_in(0.0, 1) == pytest.approx(1.0)
     assert lane.ready_in(0.0, 10) == pytest.approx(1.0)
     assert lane.ready_in(0.5, 10) == pytest.approx(0.5)
-    lane.succeeded(sent_at=0.0, token_difference=20)
+    lane.succeeded(0.5, sent_at=0.0, work=1, token_difference=20)
     assert lane.ready_in(1.0, 10) == pytest.approx(2.0)
     lane.failed(RATE, now=1.0, sent_at=0.9, wait_s=30)
     assert lane.ready_in(1.0, 10) == 30
