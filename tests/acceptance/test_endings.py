@@ -185,7 +185,6 @@ def test_the_json_line_also_tells_what_was_refused(place: Place) -> None:
         {"request": {"stream": True}},
         {"notify": {"webhook_env": "HOOK"}},
         {"engine": "batch"},
-        {"input": {"format": "openai_batch"}},
     ],
     ids=lambda changes: str(changes)[:40],
 )

@@ -88,7 +88,7 @@ def test_the_words_of_a_story_cannot_move_the_cursor(ended: Place) -> None:
     [
         (("show", "job.yaml", "99"), "no row has the id 99, and it is no row's ordinal"),
         (("show", "nothing", "1"), "nothing is not the directory of a run: it has no run.json"),
-        (("export", "job.yaml", "-f", "openai_batch"), "-f xlsx: "),
+        (("export", "job.yaml", "-f", "xlsx"), "-f xlsx: "),
         (("export", "job.yaml", "-f", "xls"), "-f xls: there is no such format"),
         (("export", "job.yaml", "--columns", "id,nothing"), "--columns: the results have no column `nothing`"),
         (("export", "job.yaml", "--status", "fine"), "--status fine: there is no such thing"),
