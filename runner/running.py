@@ -75,8 +75,8 @@ def _run(loaded: Loaded, options: RunOptions, say: Say, spooling: Spooling) -> E
     saved = directory.read("survey.json") if known else None
     prepared = _examine(loaded, saved, say, options.leash, spooling)
     directory.make()
-    if not spooling.settle(prepared.survey, saved) and prepared.survey.from_stdin:
-        say.line("the input was read from stdin when the run began; going on with that copy")
+    if not spooling.settle(prepared.survey, saved) and saved and prepared.survey.from_stdin:
+        say.line("the input was read from stdin when the run began; going on with that copy, stdin is not read")
     return _run_locked(Begun(prepared, directory, options, say), known and directory.read_run(), saved, relaid=relaid)
 
 
@@ -94,6 +94,9 @@ def _examine(loaded: Loaded, saved: Mapping[str, Any] | None, say: Say, leash: L
 
     try:
         return prepare(loaded, take_survey(loaded, saved, progress, spooling))
+    except (KeyboardInterrupt, SystemExit):
+        say.line("left while the input was read: nothing was sent")
+        raise
     finally:
         close()
 

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.errors import InputError
+from runner.sources import lines
 from runner.sources.jsonl import MAX_DEPTH, parse, records
 from runner.sources.lines import BLOCK_BYTES, Span
 
@@ -125,6 +127,17 @@ def test_a_line_longer_than_many_blocks_is_one_row(tmp_path: Path) -> None:
     text = "x" * (5 * BLOCK_BYTES)
     data = json.dumps({"a": text}).encode() + b'\n{"a":"y"}'
     assert [row for _, _, _, row, _ in records(span(tmp_path / "t.jsonl", data))] == [{"a": text}, {"a": "y"}]
+
+
+def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "MOST_LINE_BYTES", 5 << 20)
+    fits = b'{"a":1}\n{"a":"' + b"x" * (5 << 20) + b'"}\n{"a":1}'
+    assert len([*records(span(tmp_path / "t.jsonl", fits))]) == 3
+    with pytest.raises(InputError, match=r"^t\.jsonl: the line that begins at byte 8 is longer than 5 MB$") as caught:
+        [*records(span(tmp_path / "t.jsonl", b'{"a":1}\n[' + b"0," * (4 << 20)))]
+    assert caught.value.hint
 
 
 @settings(deadline=None, max_examples=50)

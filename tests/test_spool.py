@@ -285,6 +285,24 @@ def test_a_pipe_that_was_cut_as_far_as_it_shows_is_refused(
     assert caught.value.hint
 
 
+def test_what_ends_a_pipeline_may_reach_its_writer_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(unpack.time, "sleep", waited.append)
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(b"{}\n")
+    with path.open() as file:
+        monkeypatch.setattr("sys.stdin", file)
+        assert settled(tmp_path / "a", [STDIN])[0].rows == 1
+    assert waited == []  # nobody writes to a file meanwhile
+    reading, writing = os.pipe()
+    os.write(writing, b"{}\n")
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        monkeypatch.setattr("sys.stdin", pipe)
+        assert settled(tmp_path / "b", [STDIN])[0].rows == 1
+    assert waited == [unpack._AFTER_END_S]
+
+
 @pytest.mark.parametrize("data", [b'{"a": 1}\n{"a": 2}', b'{"a": 1}\n{"a": 2}\n', b'{"a": 1}\n{"a": 2}\n  '])
 def test_a_last_line_that_is_whole_needs_no_newline(tmp_path: Path, data: bytes) -> None:
     with piped(data):

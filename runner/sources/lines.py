@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 from runner.errors import ChangedError, InputError
 
 BLOCK_BYTES = 1 << 20
+#: A longer line is no row: a whole JSON array, or a file of zeros. CSV has the same limit for a field.
+MOST_LINE_BYTES = 128 << 20
 BOM = b"\xef\xbb\xbf"
 
 #: (byte offset, line number, the row's own bytes without the last newline, its data or None, what is wrong or None)
@@ -55,16 +57,24 @@ def lines(span: Span) -> Iterator[bytes]:
 
 def blocks(span: Span) -> Iterator[bytes]:
     """Whole lines joined by newlines, about BLOCK_BYTES at a time. Pieces of a long line are joined once: 100 MB of
-    it cost 100 MB."""
+    it cost 100 MB. Raises InputError for one beyond MOST_LINE_BYTES."""
     pieces: list[bytes] = []
+    begin = at = span.start
     for data in (span.source or _from_file)(span):
         whole, newline, rest = data.rpartition(b"\n")
+        at += len(data)
         if newline:
             pieces.append(whole)
             yield b"".join(pieces)
             pieces = [rest]
+            begin = at - len(rest)
         else:
             pieces.append(rest)
+            if at - begin > MOST_LINE_BYTES:
+                raise InputError(
+                    f"{span.label}: the line that begins at byte {begin:,} is longer than {MOST_LINE_BYTES >> 20} MB",
+                    hint="a row is a line; `jq -c '.[]'` makes lines of a JSON array",
+                )
     last = b"".join(pieces)
     if last:
         yield last

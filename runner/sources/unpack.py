@@ -7,7 +7,10 @@ b.gz`, bgzip, pzstd); anything else behind the last of them is an error.
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
+import time
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -23,6 +26,9 @@ from runner.sources.lines import BLOCK_BYTES, opened
 MOST_RATIO = 1000
 #: … once so much text has come. Log lines reach 200:1; gzip ends at 1032:1, which only a repeated byte gives.
 FREE_BYTES = 100 << 20
+
+#: Whoever ends a pipeline by signals may reach its writer first: what then looks like the end waits so long for ours.
+_AFTER_END_S = 0.25
 
 _GZIP = 31  # zlib's wbits for "a gzip header, the largest window"
 _READ_BYTES = 1 << 18
@@ -59,6 +65,16 @@ def _stdin(tell: Tell) -> Iterator[bytes]:
     while data := _read_stdin(sys.stdin.buffer):
         tell(len(data))
         yield data
+    if _is_fed(sys.stdin.buffer):
+        time.sleep(_AFTER_END_S)
+
+
+def _is_fed(stream: Any) -> bool:
+    """Whether somebody writes to it meanwhile: it is no file."""
+    try:
+        return not stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:  # it has no descriptor
+        return False
 
 
 def _read_stdin(stream: Any) -> bytes:
