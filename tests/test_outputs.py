@@ -93,6 +93,7 @@ NODE = {"type": "object", "properties": {"v": TEXT, "kids": {"type": "array", "i
         ({"const": 3}, INT),
         (WHOLE, INT),
         ({"enum": [1, 2]}, INT),
+        ({"type": "string", "format": "date-time"}, STRING),
         ({"type": "number"}, FLOAT),
         ({"type": ["integer", "number", "null"]}, FLOAT),
         ({"enum": [1, 2.5]}, FLOAT),
@@ -245,6 +246,10 @@ def test_a_json_schema_that_is_not_wrapped_is_a_mistake_of_the_job() -> None:
         "```\n%s\n```\n",
         "\n ```JSON\r\n%s\r\n``` ",
         "```json %s```",
+        "Here it is:\n```json\n%s\n```\nShall I go on?",
+        "```json\n%s\n```\n\nThat is all.",
+        "Sure!\r\n\r\n  ````JSON\r\n%s\r\n  ````\r\n",
+        "Here it is:\n```\n%s\n```",
     ],
 )
 def test_what_models_wrap_around_json_is_taken_off(wrapped: str) -> None:
@@ -275,6 +280,12 @@ def test_numbers_beyond_a_column_are_valid_and_null() -> None:
     [
         ("nope", "the answer is not JSON: expecting value at character 1"),
         ('{"no": 1,}', "the answer is not JSON: "),
+        ("Here it is:\n{}", "the answer is not JSON: expecting value at character 1"),
+        ("```json\n{}\n```\nor\n```json\n[]\n```", "the answer is not JSON: "),
+        ("see:\n```json\n{}\n```\nor\n```json\n[]\n```", "the answer is not JSON: "),
+        ("```python\n{}\n```\nruns", "the answer is not JSON: "),
+        ("```json\n{}", "the answer is not JSON: "),
+        ("```", "the answer is not JSON: "),
         ('{"no": "1"} and more', "the answer is not JSON: extra data at character 13"),
         ("", "the answer is not JSON: it is empty"),
         (None, "the answer is not JSON: it is empty"),

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from runner.dialect import lines
-from runner.records import Kind
+from runner.records import Kind, Status
 from runner.retry import RULES, Halt
 from runner.spec.body import PARAMETERS
+from runner.wire.choices import ENDINGS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -88,6 +89,13 @@ def test_the_provider_table_is_the_programs() -> None:
 @pytest.mark.parametrize("name", sorted(PARAMETERS))
 def test_every_parameter_is_named(name: str) -> None:
     assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize(("canonical", "outcome", "words"), ENDINGS)
+def test_the_table_of_endings_is_that_of_the_wire(canonical: str, outcome: Status | Kind, words: str) -> None:
+    others = ", ".join(word for word in words.split() if word != canonical)
+    row = f"no answer: {outcome}" if isinstance(outcome, Kind) else outcome
+    assert f"| {canonical} | {others or '–'} | {row} |" in README
 
 
 def _word(value: bool) -> str:

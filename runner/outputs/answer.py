@@ -1,7 +1,8 @@
 """The text of an answer becomes a JSON value.
 
-Rule: patient with what models wrap around JSON (white space, a byte order mark, one code fence around the whole), and
-exact with numbers. Prose before or after is not patched up: it is no JSON, and asking again is cheaper than guessing.
+Rule: patient with what models wrap around JSON (white space, a byte order mark, one code fence, prose around the
+fence), and exact with numbers. Prose without a fence is not patched up, nor is one of two fences chosen: that is no
+JSON, and asking again is cheaper than guessing.
 
 Strategy: orjson; the standard library where orjson refuses what Python's own json writes (NaN, 1e400, half a
 character) or would lose digits (it makes floats of integers beyond 64 bit).
@@ -30,6 +31,7 @@ _MOST_DIGITS = 4300
 _HUGE = Decimal("1e400")
 
 _FENCE = "```"
+_OPENING = ("{", "[", '"')
 
 
 class NotJsonError(ValueError):
@@ -59,10 +61,20 @@ def _parse_patiently(text: str) -> Any:
 
 def _unfenced(text: str) -> str:
     text = text.strip().removeprefix("\ufeff").strip()
-    if len(text) < 2 * len(_FENCE) or not (text.startswith(_FENCE) and text.endswith(_FENCE)):
+    if _FENCE not in text or text[:1] in _OPENING:
         return text
-    inner = text[len(_FENCE) : -len(_FENCE)]
-    return (inner[4:] if inner[:4].lower() == "json" else inner).strip()
+    if text.startswith(_FENCE) and text.endswith(_FENCE) and len(text) >= 2 * len(_FENCE):
+        inner = text[len(_FENCE) : -len(_FENCE)]
+        return (inner[4:] if inner[:4].lower() == "json" else inner).strip()
+    return _between_fences(text.split("\n")) or text
+
+
+def _between_fences(lines: list[str]) -> str | None:
+    """The one block of a text. No line inside of JSON begins with a fence: strings hold no line ends."""
+    marks = [place for place, line in enumerate(lines) if line.strip().startswith(_FENCE)]
+    if len(marks) != 2 or lines[marks[0]].strip().strip("`").lower() not in ("", "json"):
+        return None
+    return "\n".join(lines[marks[0] + 1 : marks[1]]).strip()
 
 
 def _integer(digits: str) -> int | Decimal:

@@ -1,7 +1,7 @@
 """One choice of a reply to an answer.
 
-Rule: an answer that was paid for is kept, however oddly it is spelled; what is no answer is None. Strategy: FINISH says
-how it ended, then each member of the message is read in every spelling that is known.
+Rule: an answer that was paid for is kept, however oddly it is spelled; what is no answer is None. Strategy: ENDINGS
+says how it ended, then each member of the message is read in every spelling that is known.
 """
 
 from __future__ import annotations
@@ -14,26 +14,36 @@ from runner.wire.jsonbody import compact, mapping, mappings, number, string, tex
 
 Ending = tuple[str | None, Status | Kind | None]
 
-#: finish_reason, in lower case -> OpenAI's word for it, and what becomes of the row (a Kind: there is no answer).
-#: Providers' own words leak through thin gateways.
+#: OpenAI's word for how an answer ended, what becomes of the row (a Kind: there is no answer), and the words that say
+#: so. Providers' own words leak through thin gateways. README's table is printed from this one.
+ENDINGS: Final[tuple[tuple[str, Status | Kind, str], ...]] = (
+    (
+        "stop",
+        Status.OK,
+        "stop end_turn stop_sequence eos eos_token eos_found end complete completed finish done finish_reason_stop",
+    ),
+    ("tool_calls", Status.OK, "tool_calls tool_call tool_use"),
+    ("function_call", Status.OK, "function_call"),
+    (
+        "length",
+        Status.TRUNCATED,
+        "length max_tokens max_output_tokens max_new_tokens max_length token_limit model_length "
+        "model_context_window_exceeded finish_reason_max_tokens pause_turn",
+    ),
+    (
+        "content_filter",
+        Status.FILTERED,
+        "content_filter content_filtered safety recitation blocklist spii prohibited_content image_safety "
+        "guardrail_intervened sensitive error_toxic finish_reason_safety",
+    ),
+    ("refusal", Status.REFUSED, "refusal"),  # Anthropic; the five words of OpenAI have none for it
+    ("error", Kind.SERVER, "error network_error"),
+    ("error", Kind.OVERLOADED, "insufficient_system_resource"),  # DeepSeek
+    ("error", Kind.BAD_REPLY, "abort aborted cancelled malformed_function_call"),
+)
+#: finish_reason in lower case -> what it says.
 FINISH: Final[Mapping[str, Ending]] = {
-    word: (canonical, outcome)
-    for canonical, outcome, words in (
-        ("stop", Status.OK, "stop end_turn stop_sequence eos eos_token eos_found end complete completed finish done"),
-        ("stop", Status.OK, "finish_reason_stop"),
-        ("tool_calls", Status.OK, "tool_calls tool_call tool_use"),
-        ("function_call", Status.OK, "function_call"),
-        ("length", Status.TRUNCATED, "length max_tokens max_output_tokens max_new_tokens max_length token_limit"),
-        ("length", Status.TRUNCATED, "model_length model_context_window_exceeded finish_reason_max_tokens pause_turn"),
-        ("content_filter", Status.FILTERED, "content_filter content_filtered safety recitation blocklist spii"),
-        ("content_filter", Status.FILTERED, "prohibited_content image_safety guardrail_intervened sensitive"),
-        ("content_filter", Status.FILTERED, "error_toxic finish_reason_safety"),
-        ("refusal", Status.REFUSED, "refusal"),  # Anthropic; the five words of OpenAI have none for it
-        ("error", Kind.SERVER, "error network_error"),
-        ("error", Kind.OVERLOADED, "insufficient_system_resource"),  # DeepSeek
-        ("error", Kind.BAD_REPLY, "abort aborted cancelled malformed_function_call"),
-    )
-    for word in words.split()
+    word: (canonical, outcome) for canonical, outcome, words in ENDINGS for word in words.split()
 }
 _STOP: Final = FINISH["stop"]
 
