@@ -18,9 +18,9 @@ from runner.dialect import DROP, Bodies, Dialect, Terms, plain_roles
 from runner.errors import JobError, RunDirectoryError
 from runner.interchange.requests import Lines
 from runner.media import attach_of
-from runner.outputs import Output, compile_output
+from runner.outputs import Expected, Offer, Output, compile_offer, compile_output
 from runner.parts import Shape
-from runner.pricing import Price, price_of
+from runner.pricing import Prices
 from runner.recipe import Means, Recipe, recipe_of
 from runner.sources import DIRECTORY, Reader, Spooling, copies_stand, expand
 from runner.spec import JobSpec, parse
@@ -77,7 +77,7 @@ class Prepared:
     survey: Survey
     reader: Reader
     prompt: Prompt | Lines
-    output: Output | None
+    expected: Expected
     spec: ResultSpec
     shape: Shape
     recipe: Recipe
@@ -89,36 +89,14 @@ class Prepared:
         return self.loaded.job
 
     @property
+    def output(self) -> Output | None:
+        """What structured answers must look like; None: the answers are text."""
+        return self.expected.output
+
+    @property
     def input_columns(self) -> list[str]:
         """The input columns that the results carry."""
         return carried(self.job, self.survey)
-
-
-class Prices:
-    """The price of each model that rows ask for, looked up once."""
-
-    def __init__(self, job: JobSpec) -> None:
-        self._pricing = job.pricing
-        self._known: dict[str, Price | None] = {}
-
-    def of(self, model: str) -> Price | None:
-        if model not in self._known:
-            self._known[model] = price_of(model, self._pricing)
-        return self._known[model]
-
-    def source(self, model: str) -> str | None:
-        price = self.of(model)
-        return price.source if price else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Dollars per million tokens of every model asked for so far; None: no price is known."""
-        return {model: price and _plain_price(price) for model, price in self._known.items()}
-
-
-def _plain_price(price: Price) -> dict[str, Any]:
-    rates = {name: getattr(price, name) for name in ("input", "cached_input", "cache_write", "output")}
-    plain = {name: None if rate is None else str(rate) for name, rate in rates.items()}
-    return plain | {"source": price.source, "matched": price.matched}
 
 
 def load(asked: Asked) -> Loaded:
@@ -196,20 +174,21 @@ def prepare(loaded: Loaded, taken: Survey, *, past: bool = False) -> Prepared:
     job = loaded.job
     prompt = Lines() if job.input.is_of_lines else compile_prompt(job.request, job.vars, job.where)
     output = compile_output(_response_format(job, prompt))
+    offer, unusable = _offer(job, prompt)
     spec = result_spec(job, output, loaded.base_url)
     mistakes = [*_missing(job, prompt, taken), *_conflicts(job, taken, spec), *_clashes(job, prompt, taken)]
     dialect = dialect_of(job, prompt)
-    mistakes += [] if past else [*_faulty(job, dialect), *_unsupported(job, dialect)]
+    mistakes += [] if past else [*_faulty(job, dialect), *_unsupported(job, dialect), *unusable]
     if mistakes:
         raise JobError(mistakes=tuple(mistakes))
     inputs = pa.schema([_bare(taken.schema.field(name)) for name in carried(job, taken)])
     results = result_schema(spec)
     shape = Shape(results, part_schema(inputs, results, job.output.prefix))
-    prices = Prices(job)
+    prices = Prices(job.pricing)
     reader = Reader(taken, loaded.run_root / DIRECTORY)
     means = Means(loaded.base_url, prices.of, dialect, *attach_of(job, loaded.base))
     recipe = recipe_of(job.request.model, prompt, means)
-    return Prepared(loaded, taken, reader, prompt, output, spec, shape, recipe, prices, dialect)
+    return Prepared(loaded, taken, reader, prompt, Expected(output, offer), spec, shape, recipe, prices, dialect)
 
 
 def dialect_of(job: JobSpec, prompt: Prompt | Lines) -> Dialect:
@@ -249,6 +228,12 @@ def _response_format(job: JobSpec, prompt: Prompt | Lines) -> Mapping[str, Any] 
         )
     found: Mapping[str, Any] | None = prompt.constants.get(name)
     return found
+
+
+def _offer(job: JobSpec, prompt: Prompt | Lines) -> tuple[Offer | None, list[str]]:
+    any_line = PARAMETERS if job.input.is_of_lines else ()  # may offer any tools
+    given = {*job.request.params, *job.request.extra_body, *any_line}
+    return compile_offer(prompt.constants, given - prompt.constants.keys(), job.where)
 
 
 def _bare(field: Any) -> Any:

@@ -64,6 +64,33 @@ class Price:
     matched: str
 
 
+class Prices:
+    """The price of each model that rows ask for, looked up once."""
+
+    def __init__(self, pricing: Pricing) -> None:
+        self._pricing = pricing
+        self._known: dict[str, Price | None] = {}
+
+    def of(self, model: str) -> Price | None:
+        if model not in self._known:
+            self._known[model] = price_of(model, self._pricing)
+        return self._known[model]
+
+    def source(self, model: str) -> str | None:
+        price = self.of(model)
+        return price.source if price else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Dollars per million tokens of every model asked for so far; None: no price is known."""
+        return {model: price and _plain_price(price) for model, price in self._known.items()}
+
+
+def _plain_price(price: Price) -> dict[str, Any]:
+    rates = {name: getattr(price, name) for name in ("input", "cached_input", "cache_write", "output")}
+    plain = {name: None if rate is None else str(rate) for name, rate in rates.items()}
+    return plain | {"source": price.source, "matched": price.matched}
+
+
 def price_of(model: str, pricing: Pricing) -> Price | None:
     """The price of a model: the job's, with `vendor/` stripped where need be, else the public one; None: unknown."""
     for name in _names(model):

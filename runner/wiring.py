@@ -12,11 +12,12 @@ from runner.engine import LocalEngine
 from runner.halts import Terms
 from runner.keep import Keeper
 from runner.media import Media, folder_of
+from runner.outputs import Expected
 from runner.outputs.each import output_asked_by
 from runner.ports import Settings, Wiring
 from runner.prepare import Loaded, Prepared
 from runner.pricing import cost, upper_bound
-from runner.records import Completion, Outcome, Reply, Request
+from runner.records import Failure, Outcome, Reply, Request
 from runner.retry import Policy
 from runner.spec import JobSpec
 from runner.transport import Endpoint, Transport, TransportLimits
@@ -68,14 +69,16 @@ def engine_of(prepared: Prepared, keeper: Keeper, transport: Transport, key: Key
 
 
 def judge_of(prepared: Prepared) -> Callable[[Reply, Request], Outcome]:
-    """Decode a reply, and hold its answer against the schema."""
-    output, keep_raw = prepared.output, prepared.job.output.keep_raw
+    """Decode a reply, and hold its answer against what the job, or the row's own line, expects."""
+    expected, keep_raw = prepared.expected, prepared.job.output.keep_raw
     of_lines = prepared.job.input.is_of_lines
 
     def judge(reply: Reply, request: Request) -> Outcome:
         outcome = decode(reply, choices=request.choices, now=time.time(), keep_raw=keep_raw)
-        wanted = output_asked_by(request.body) if of_lines else output
-        return wanted.check(outcome) if wanted and isinstance(outcome, Completion) else outcome
+        if isinstance(outcome, Failure):
+            return outcome
+        wanted = Expected(output_asked_by(request.body), None) if of_lines else expected
+        return wanted.check(outcome, request.body)
 
     return judge
 

@@ -10,7 +10,8 @@ import orjson
 import pytest
 from test_spec_request import RANGES, THE_DATAS_OWN
 
-from runner.prepare import Prices, dialect_of
+from runner.prepare import dialect_of
+from runner.pricing import Prices
 from runner.recipe import Asked, Means, Recipe, recipe_of
 from runner.records import Failure, Kind, Request, Row
 from runner.spec import parse
@@ -25,7 +26,7 @@ def recipe(endpoint: dict[str, Any] | None = None, **request: Any) -> Recipe:
     members["pricing"] = {"claude-x": {"input": 1, "output": 10}}
     job = parse(json.dumps(members), "x.yaml", read_file=lambda name: "")
     prompt = compile_prompt(job.request, job.vars, job.where)
-    return recipe_of(job.request.model, prompt, Means(URL, Prices(job).of, dialect_of(job, prompt)))
+    return recipe_of(job.request.model, prompt, Means(URL, Prices(job.pricing).of, dialect_of(job, prompt)))
 
 
 def made(recipe: Recipe, **row: Any) -> Request:

@@ -1,36 +1,55 @@
-"""Structured answers: parsed, checked against the job's schema, and made to fit the `parsed` column.
+"""What an answer must be to be used: JSON of the job's schema, or calls of the tools that its request offers.
 
-Rule: a paid answer is never thrown away. An answer that breaks the schema is a Failure(OUTPUT) that carries it, its
-usage and the word that it was billed. Truncated, filtered and refused answers, and tool calls, pass unparsed.
+Rule: a paid answer is never thrown away. One that cannot be used is a Failure(OUTPUT) that carries it, its usage and
+the word that it was billed. Truncated, filtered and refused answers pass unjudged. Of several choices the first is
+judged, and it alone fills the `parsed` column.
 
-Strategy: the schema is compiled twice before the first reply: into a validator (jsonschema_rs: about 1 µs an answer)
-and into a shape (schema.py). Nothing is ever fetched: a schema that refers to another document is a mistake.
+Strategy: the schema is compiled twice before the first reply: into a validator (validate.py) and into a shape
+(schema.py); the tools once (calls.py), unless they hang on the row.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
-
-import jsonschema_rs
+from typing import Any
 
 from runner.errors import JobError
 from runner.outputs.answer import NotJsonError, parse_answer
+from runner.outputs.calls import NAMES, Offer, offer_in, offer_of
 from runner.outputs.schema import shape_of_schema
 from runner.outputs.shape import JSON, Shape, fit
+from runner.outputs.validate import NotASchemaError, plain, validator_of, violation
 from runner.records import Billed, Completion, Failure, Kind, Status
 from runner.wire.oneline import one_line
 
-__all__ = ["Output", "compile_output", "fit"]
+__all__ = ["Expected", "Offer", "Output", "compile_offer", "compile_output", "fit"]
 
 _PATH = "request.response_format.json_schema.schema"
+_HINT = "write what other documents hold under $defs, and refer to it as #/$defs/NAME"
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the answers of a job are held against. `offer` None: the tools hang on the row."""
+
+    output: Output | None
+    offer: Offer | None
+
+    def check(self, completion: Completion, body: bytes) -> Completion | Failure:
+        """`body`: of the request. The completion, `parsed` where it is JSON by a schema, or Failure(OUTPUT)."""
+        if completion.status is not Status.OK or not completion.choices:
+            return completion
+        answer, offer = completion.choices[0], self.offer or offer_in(body)
+        wrong = offer.complaint(answer) if offer else None
+        if wrong:
+            return _broken(completion, wrong)
+        return self.output.check(completion) if self.output else completion
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What the answers of a job must look like."""
+    """What the structured answers of a job must look like."""
 
     _shape: Shape
     _validator: Any  #: jsonschema_rs validator; None: any JSON will do
@@ -49,9 +68,9 @@ class Output:
             value = parse_answer(answer.content or "")
         except NotJsonError as error:
             return _broken(completion, f"the answer is not JSON: {error}")
-        violation = None if self._validator is None else _violation(self._validator, value)
-        if violation is not None:
-            return _broken(completion, f"the answer breaks the schema {violation}")
+        wrong = None if self._validator is None else violation(self._validator, value)
+        if wrong is not None:
+            return _broken(completion, f"the answer breaks the schema {wrong}")
         return replace(completion, parsed=self._shape.fit(value))
 
 
@@ -63,57 +82,52 @@ def compile_output(response_format: Mapping[str, Any] | None) -> Output | None:
     if response_format is None or kind != "json_schema":
         return None
     schema = _schema_in(response_format)
-    return Output(JSON, None) if schema is None else Output(shape_of_schema(schema), _validator(schema))
+    if schema is None:
+        return Output(JSON, None)
+    schema = _usable(plain, schema)
+    return Output(shape_of_schema(schema), _usable(validator_of, schema))
 
 
 def _schema_in(response_format: Mapping[str, Any]) -> Any:
-    """The schema in plain dicts and lists: YAML's own mappings are none to jsonschema_rs. None: no schema is given."""
+    """None: no schema is given."""
     wrapper = response_format.get("json_schema")
     if not isinstance(wrapper, Mapping):
         raise _mistake("json_schema must hold a name and a schema")
     schema = wrapper.get("schema")
     if not isinstance(schema, Mapping | bool | None):
         raise _mistake("it must be a mapping")
+    return schema
+
+
+def _usable(make: Callable[[Any], Any], schema: Any) -> Any:
     try:
-        return json.loads(json.dumps(schema, default=dict))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise _mistake(f"it cannot be written as JSON: {error}") from error
-
-
-def _validator(schema: Any) -> Any:
-    fetched: list[str] = []
-
-    def refuse(uri: str) -> NoReturn:
-        fetched.append(uri)
-        raise LookupError(uri)
-
-    try:
-        return jsonschema_rs.validator_for(schema, retriever=refuse)
-    except jsonschema_rs.ValidationError as error:
-        reason = f"it refers to {fetched[0]}, and nothing is fetched" if fetched else _said(error)
-        raise _mistake(reason) from error
-    except ValueError as error:
+        return make(schema)
+    except NotASchemaError as error:
         raise _mistake(str(error)) from error
 
 
 def _mistake(reason: str) -> JobError:
-    return JobError(
-        mistakes=(one_line(f"{_PATH}: not a usable JSON Schema: {reason}"),),
-        hint="write what other documents hold under $defs, and refer to it as #/$defs/NAME",
-    )
+    return JobError(mistakes=(one_line(f"{_PATH}: not a usable JSON Schema: {reason}"),), hint=_HINT)
 
 
-def _violation(validator: Any, value: Any) -> str | None:
-    try:
-        return None if validator.is_valid(value) else _said(next(validator.iter_errors(value)))
-    except ValueError as error:  # "Recursion limit reached": it writes and compares values of at most 255 levels
-        return f"at $: {error}"
+def compile_offer(
+    constants: Mapping[str, Any], varying: Iterable[str], where: Callable[[str], str]
+) -> tuple[Offer | None, list[str]]:
+    """What every request of a job offers (None: that hangs on the row), and the tools whose parameters are no usable
+    JSON Schema, one line each.
 
+    constants: the parameters that are the same for all rows; varying: the names of the others; where: the file and
+    line of a dotted path.
+    """
+    mistakes: list[str] = []
 
-def _said(error: Any) -> str:
-    """`at $.items[0].total: "x" is not of type "number"`."""
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path)
-    return f"at ${''.join(steps)}: {error.message}"
+    def complain(place: str, reason: str) -> None:
+        path = f"request.{place}"
+        mistakes.append(one_line(f"{where(path)}: {path}: not a usable JSON Schema: {reason}"))
+
+    if not set(NAMES).isdisjoint(varying):
+        return None, mistakes
+    return offer_of(plain({name: constants[name] for name in NAMES if name in constants}), complain), mistakes
 
 
 def _broken(completion: Completion, message: str) -> Failure:

@@ -39,8 +39,12 @@ class NotJsonError(ValueError):
 
 
 def parse_answer(text: str) -> Any:
+    """The JSON of an answer, out of what is wrapped around it. Raises NotJsonError."""
+    return parse_json(_unfenced(text))
+
+
+def parse_json(text: str) -> Any:
     """Raises NotJsonError. Strings come back as valid Unicode; numbers beyond float as ±1e400."""
-    text = _unfenced(text)
     if _LONG_INTEGER not in text.encode(errors="replace").translate(_ALIKE):
         try:
             return orjson.loads(text)
@@ -61,7 +65,7 @@ def _parse_patiently(text: str) -> Any:
 
 def _unfenced(text: str) -> str:
     text = text.strip().removeprefix("\ufeff").strip()
-    if _FENCE not in text or text[:1] in _OPENING:
+    if text[:1] in _OPENING or _FENCE not in text:
         return text
     if text.startswith(_FENCE) and text.endswith(_FENCE) and len(text) >= 2 * len(_FENCE):
         inner = text[len(_FENCE) : -len(_FENCE)]

@@ -180,6 +180,94 @@ def test_rows_that_are_mended_are_no_rows_that_failed_alike(place: Place) -> Non
     check_bill(place, paid=120)
 
 
+# Tool calls
+
+TOOL = {"type": "function", "function": {"name": "label", "parameters": SCHEMA}}
+
+
+def called(*calls: tuple[str, str], content: str | None = None) -> Said:
+    """An answer that makes (name, arguments) calls."""
+    made = [
+        {"id": f"c{place}", "type": "function", "function": {"name": name, "arguments": arguments}}
+        for place, (name, arguments) in enumerate(calls)
+    ]
+    return ok(content, finish="tool_calls", tool_calls=made)
+
+
+def begin_tools(place: Place, rows: int, retry: dict[str, Any], *replies: Said, **request: Any) -> None:
+    place.rows(rows)
+    place.job(retry=retry, request={"tools": [TOOL]} | request)
+    place.endpoint.answer = in_turn(*replies)
+
+
+def test_an_unusable_call_is_answered_by_its_tool_and_made_again(place: Place) -> None:
+    spoilt = called(("label", '{"label":"a"}'), ("label", '{"label":'), content="let me see")
+    begin_tools(place, 1, MEND, spoilt, called(("labels", "{}")), called(("label", VALID)))
+    assert place.run().code == 0
+    (row,) = place.records()
+    assert (row["status"], row["content"]) == ("ok", None)
+    assert row["tool_calls"] == [{"id": "c0", "name": "label", "arguments": VALID}]
+    first, second, _ = row["attempts"]
+    assert first["error"].startswith("call 2: the arguments of `label` are not JSON: ")
+    assert second["error"] == "the answer calls `labels`, which was not offered (label)"
+    assert json.loads(first["answer"])["content"] == "let me see"
+    assert json.loads(second["answer"])["tool_calls"] == [{"id": "c0", "name": "labels", "arguments": "{}"}]
+    question, said, *told = place.endpoint.seen[1].body["messages"]
+    assert question == place.endpoint.seen[0].body["messages"][0]
+    assert said == {"role": "assistant", **spoilt.body["choices"][0]["message"]}
+    assert [(each["role"], each["tool_call_id"]) for each in told] == [("tool", "c0"), ("tool", "c1")]
+    assert first["error"] in told[0]["content"]
+    assert len(place.endpoint.seen[2].body["messages"]) == 3
+    check_bill(place, paid=3)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (called(("label", '{"label":"ü"}')), "break its parameters at $.label"),
+        (called(("other", "{}")), "was not offered (label)"),
+        (ok("I would rather not."), "tool_choice asks for a call, and the answer makes none"),
+    ],
+)
+def test_a_call_that_cannot_be_used_fails_its_row_and_stays_in_it(place: Place, reply: Said, said: str) -> None:
+    begin_tools(place, 1, {}, reply, tool_choice="required")
+    assert place.run().code == 1
+    (row,) = place.records()
+    assert (row["status"], row["error_kind"]) == ("failed", "OUTPUT")
+    assert said in row["error"]
+    assert bool(row["tool_calls"]) == (row["content"] is None)
+    check_bill(place, paid=1)
+
+
+def test_tools_that_come_out_of_the_row_are_judged_by_it(place: Place) -> None:
+    rows = [{"text": f"row {number}", "tools": [TOOL] if number % 2 else []} for number in range(4)]
+    (place.root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    place.job(request={"tools": "{{ tools }}"})
+    place.endpoint.answer = lambda seen: called(("label", VALID))
+    assert place.run().code == 1
+    assert [row["status"] for row in place.records()] == ["failed", "ok", "failed", "ok"]
+
+
+def test_tool_parameters_that_are_no_schema_are_told_before_anything_is_sent(place: Place) -> None:
+    begin_tools(place, 1, {}, ok())
+    place.job(request={"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "x"}}}]})
+    done = place.run()
+    assert (done.code, place.endpoint.connections) == (2, 0)
+    assert done.errors[0].startswith("job.yaml:")
+    assert "request.tools.0.function.parameters: not a usable JSON Schema: " in done.errors[0]
+
+
+def test_a_call_from_before_a_kill_is_shown_to_the_model_after_it(place: Place) -> None:
+    slow = Said(200, called(("label", VALID)).body, delay_s=30)
+    begin_tools(place, 1, MEND, called(("label", "{")), slow, called(("label", VALID)))
+    kill_when(place, attempts=1)
+    assert place.run().code == 0
+    before, after = (seen.body for seen in place.endpoint.seen[1:])
+    assert before == after
+    assert [message["role"] for message in after["messages"]] == ["user", "assistant", "tool"]
+    check_bill(place, paid=2, unknown=1)
+
+
 # A kill between the answers of a row
 
 

@@ -131,7 +131,7 @@ def test_what_an_answer_is_becomes_its_status(place: Place) -> None:
         refused(400, "Your request was rejected by our safety system.", "content_policy_violation"),
     ]
     place.endpoint.answer = lambda seen: answers[int(seen.text.split()[-1])]
-    place.job()
+    place.job(request={"tools": [{"type": "function", "function": {"name": "f"}}]})
     done = place.run()
     assert done.code == 1
     rows = place.records()
