@@ -83,9 +83,15 @@ def offer_of(body: Mapping[str, Any], complain: Complain = lambda place, reason:
     return Offer(functions, frozenset(filter(None, custom)), allowed, must_call)
 
 
+_WRITTEN = tuple(b'"%b"' % name.encode() for name in NAMES)
+_NOTHING = Offer({}, frozenset())
+
+
 def offer_in(body: bytes) -> Offer | None:
     """What a request as it is sent offers; compiled anew only for tools that no row had before. None: who knows (it
     nests deeper than orjson goes)."""
+    if not any(name in body for name in _WRITTEN):  # bodies may be megabytes, and most need not be read for it
+        return _NOTHING
     try:
         members = mapping(orjson.loads(body))
         written = orjson.dumps({name: members[name] for name in NAMES if members.get(name) is not None})
