@@ -5,18 +5,15 @@ it was written.
 """
 
 from runner.dialect.fitting import DROP, Bodies, Dialect, Terms, adapt, plain_roles
-from runner.dialect.models import FAMILIES, Family, Provider, model_of, provider_of
+from runner.dialect.models import Provider, model_of, provider_of
 from runner.dialect.rules import Finding, Severity, check
-from runner.dialect.table import HEADINGS, TABLE, lines
+from runner.dialect.table import TABLE, lines
 
 __all__ = [
     "DROP",
-    "FAMILIES",
-    "HEADINGS",
     "TABLE",
     "Bodies",
     "Dialect",
-    "Family",
     "Finding",
     "Provider",
     "Severity",
