@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click import option
 
 from runner import looking
 from runner.errors import UsageError
-from runner.looking import option
 from runner.say import plain
 
 

@@ -1,8 +1,8 @@
 """The command line: words in, exit code out.
 
 Rule: stdout is data, stderr is talk. Every command ends in an exit code of the contract; a user's mistake never shows a
-traceback. Heavy imports live inside the functions, so `runner --help` answers at once. Every option of `run` can be
-given as RUNNER_NAME in the environment.
+traceback. Heavy imports live inside the functions, so `runner --help` answers at once. Every option can be given in the
+environment (variables.py).
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click import option
 
 from runner import accounting, looking
 from runner.errors import RunnerError, UsageError
-from runner.looking import option, words_of
+from runner.looking import words_of
 from runner.say import Say, plain
+from runner.variables import Lines, give_variables
 
 if TYPE_CHECKING:
     from runner.ending import Ending
@@ -33,10 +35,12 @@ NOT_BUILT = {
 }
 
 
-_SETS = option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override one leaf of the job file.")
+_SETS = option(
+    "--set", "sets", type=Lines(), multiple=True, metavar="KEY=VALUE", help="Override one leaf of the job file."
+)
 _LIMIT = option("-n", "--limit", type=click.IntRange(1), help="Only the first N rows.")
 _INPUT = option(
-    "-i", "--input", "inputs", type=click.Path(), multiple=True, help="Read this input instead of the job's."
+    "-i", "--input", "inputs", type=Lines(), multiple=True, metavar="PATH", help="Read this input, not the job's."
 )
 _JOB = click.argument("job", type=click.Path(path_type=Path))
 
@@ -46,7 +50,12 @@ class _ReaderGoneError(Exception):
 
 
 class _Commands(click.Group):
-    """click ends a broken pipe with exit code 1, which here means that rows are not ok."""
+    """Gives every option its variables. click ends a broken pipe with exit code 1, which here means that rows are not
+    ok."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        give_variables(name or cmd.name or "", cmd.params)
+        super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -76,11 +85,9 @@ def check(job: Path, sets: tuple[str, ...], inputs: tuple[str, ...], limit: int 
 
 @commands.command()
 @_JOB
-@click.option("-n", "--limit", type=click.IntRange(1), default=3, show_default=True, help="How many requests.")
-@click.option("--all", "every", is_flag=True, help="The requests of all rows.")
-@click.option(
-    "-f", "--format", "form", type=click.Choice(["jsonl", "openai_batch"]), default="jsonl", show_default=True
-)
+@option("-n", "--limit", type=click.IntRange(1), default=3, show_default=True, help="How many requests.")
+@option("--all", "every", is_flag=True, help="The requests of all rows.")
+@option("-f", "--format", "form", type=click.Choice(["jsonl", "openai_batch"]), default="jsonl", show_default=True)
 @_SETS
 @_INPUT
 def render(job: Path, sets: tuple[str, ...], inputs: tuple[str, ...], **given: Any) -> None:
@@ -225,6 +232,7 @@ class _Simulate(click.Command):
             kind, flag = known.metadata["type"], "--" + known.name.replace("_", "-")
             shape = {"is_flag": True} if kind is bool else {"type": kind, "default": known.default}
             options.append(click.Option([flag, known.name], help=known.metadata["help"], show_default=True, **shape))
+        give_variables("simulate", options)
         self.params = options
         return super().get_params(ctx)
 

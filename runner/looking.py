@@ -5,21 +5,15 @@ Rule: as everywhere on the command line, heavy imports live inside the functions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from click import option
 
 from runner.errors import UsageError
 from runner.say import Say, plain
-
-
-def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
-    """A click option that the environment can give too."""
-    long = next(name for name in names if name.startswith("--"))
-    variable = "RUNNER_" + long.lstrip("-").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, show_envvar=False, **settings)
 
 
 def words_of(words: Sequence[str], known: Sequence[str], flag: str) -> frozenset[str]:
@@ -58,8 +52,8 @@ _SIMULATED = option("--simulate", is_flag=True, help="JOB's simulated run, NAME.
 @_RUN
 @click.argument("row")
 @_SIMULATED
-@click.option("--ordinal", is_flag=True, help="ROW is a position, counted from 0, and no id.")
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
+@option("--ordinal", is_flag=True, help="ROW is a position, counted from 0, and no id.")
+@option("--json", "as_json", is_flag=True, help="One line of JSON.")
 def show(target: Path, row: str, simulate: bool, ordinal: bool, as_json: bool) -> None:
     """One row's whole story: input, request, every exchange, outcome. ROW: its id (input.id_column) or position."""
     from runner import showing
@@ -73,17 +67,17 @@ def show(target: Path, row: str, simulate: bool, ordinal: bool, as_json: bool) -
 @click.command()
 @_RUN
 @_SIMULATED
-@click.option(
+@option(
     "-f",
     "--format",
     "form",
     metavar="F",
     help="jsonl, csv, parquet, messages or openai_batch [by FILE's suffix, else jsonl].",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="This file instead of stdout (-).")
-@click.option("--columns", metavar="A,B", help="Only these columns, in this order.")
-@click.option("--status", "statuses", multiple=True, metavar="S", help="Only rows of this status.")
-@click.option("--force", is_flag=True, help="Overwrite the file.")
+@option("-o", "--output", type=click.Path(path_type=Path), help="This file instead of stdout (-).")
+@option("--columns", metavar="A,B", help="Only these columns, in this order.")
+@option("--status", "statuses", multiple=True, metavar="S", help="Only rows of this status.")
+@option("--force", is_flag=True, help="Overwrite the file.")
 def export(target: Path, form: str | None, output: Path | None, **given: Any) -> None:
     """Write the final rows as JSON lines, CSV, one Parquet file, conversations or batch results; at any time."""
     from runner.export import Target, Wanted, format_of

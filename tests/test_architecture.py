@@ -75,6 +75,7 @@ LAYERS = {
         "standing",
         "export",
         "showing",
+        "variables",
         "looking",
         "bill",
         "accounting",

@@ -245,14 +245,21 @@ def test_the_environment_gives_options(place: Place) -> None:
     [
         ("RUNNER_JSON", "1", lambda done: done.json["rows"] == 6),
         ("RUNNER_SET", "limits.concurrency=no", lambda done: done.code == 2),
-        ("RUNNER_INPUT", "other.jsonl", lambda done: "3 rows" in done.err),
+        (
+            "RUNNER_SET",
+            "input.limit=2\nrequest.messages.0.content=tell me, {{ text }}",
+            lambda done: "2 rows" in done.err,
+        ),
+        ("RUNNER_INPUT", "set 1:2/other.jsonl", lambda done: "3 rows" in done.err),
+        ("RUNNER_INPUT", "set 1:2/other.jsonl\nrows.jsonl", lambda done: "9 rows" in done.err),
     ],
-    ids=["json", "set", "input"],
+    ids=["json", "set", "several sets", "input", "several inputs"],
 )
 def test_every_option_has_its_own_name_in_the_environment(
     place: Place, name: str, value: str, shows: Callable[[Done], bool]
 ) -> None:
-    place.rows(3, "other.jsonl")
+    (place.root / "set 1:2").mkdir()
+    place.rows(3, "set 1:2/other.jsonl")
     done = place.run(**{name: value})
     assert done.out or name != "RUNNER_JSON"
     assert shows(done)
