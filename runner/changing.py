@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -55,6 +56,14 @@ def is_changed(prepared: Prepared, known: Mapping[str, Any]) -> bool:
     return (known["identity"], known["input"]) != now
 
 
+def files_changed(begun: Begun, known: Mapping[str, Any]) -> bool:
+    """Whether answered rows carried local files that are others by now: takes a look at every one of them. `retry`
+    says itself which rows it sends."""
+    if begun.options.retry is not None or not begun.prepared.recipe.asks_disk:
+        return False
+    return make_plan(begun.prepared, read_old(begun.directory, known), known, keep=False).plan.changed > 0
+
+
 def go_over(begun: Begun, known: Mapping[str, Any]) -> bool:
     """Make the run one of the job and input as they are now; whether its answers were laid out anew. Raises
     ChangedError without the consent that it takes; nothing has been sent or changed then."""
@@ -77,7 +86,7 @@ def _what_changed(begun: Begun, known: Mapping[str, Any]) -> str:
     names = differences(known["identity"], identity(begun.prepared.loaded))[:5]
     if known["input"] != input_identity(begun.prepared.survey):
         names.append("input")
-    return ", ".join(names)
+    return ", ".join(names or ["content of local files"])
 
 
 def _ask(begun: Begun, made: Plan) -> None:
@@ -116,13 +125,14 @@ def preview(prepared: Prepared) -> str | None:
     nothing."""
     directory = RunDirectory(prepared.loaded.run_root)
     known = directory.read_run()
-    if known is None or not is_changed(prepared, known):
+    if known is None or not (prepared.recipe.asks_disk or is_changed(prepared, known)):
         return None
     survey = Survey.from_json(directory.read("survey.json") or {})
     ranges = ranges_of(survey, known)
     standing = look(directory, ranges, live=is_held(directory.lock))
     old = Old(directory, prepare(of_run(directory), survey, past=True), ranges, standing)
-    return make_plan(prepared, old, known, keep=False).words()
+    made = make_plan(prepared, old, known, keep=False)
+    return made.words() if made.plan.changed or is_changed(prepared, known) else None
 
 
 def read_old(directory: RunDirectory, known: Mapping[str, Any]) -> Old:
@@ -138,7 +148,9 @@ def make_plan(prepared: Prepared, old: Old, known: Mapping[str, Any], *, keep: b
     same_job = identity(prepared.loaded) == identity(old.prepared.loaded)
     rendered = list(_rendered(prepared, old, stored if same_job else None))
     jobs = _kept_jobs(known, identity(prepared.loaded), keep=keep)
-    made = plan(stored, [made[0] for made in rendered], [_hashes_under(job, prepared, old) for job in jobs])
+    kept = [_hashes_under(job, prepared, old) for job in jobs]
+    kept += [_hashes_then(prepared, old, stored)] if keep and same_job else []
+    made = plan(stored, [made[0] for made in rendered], kept)
     sent = [rendered[j] for j, source in enumerate(made.sources) if source == NONE and rendered[j][0] is not None]
     costs = [cost for _, _, cost in sent]
     priced = [cost for cost in costs if cost is not None]
@@ -165,16 +177,33 @@ def _rendered(
     prepared: Prepared, old: Old, stored: Sequence[Stored] | None
 ) -> Iterator[tuple[str | None, int, Decimal | None]]:
     """(hash, tokens, dollars at most) of every row. stored: of the same job; its unchanged ranges need no rendering."""
-    for number, part in enumerate(prepared.survey.ranges):
-        before = old.ranges[number] if number < len(old.ranges) else None
-        rows = stored[part.first : part.first + part.rows] if stored is not None else ()
-        same = before and (before.rows, before.input_hash) == (part.rows, part.hash)
-        if rows and same and all(row.request_hash is not None for row in rows):
-            yield from ((row.request_hash, 0, Decimal(0)) for row in rows)
+    for number in range(len(prepared.survey.ranges)):
+        known = _known(prepared, old, number, stored) if stored is not None else ()
+        if known and not prepared.recipe.asks_disk and all(row.request_hash is not None for row in known):
+            yield from ((row.request_hash, 0, Decimal(0)) for row in known)
             continue
-        for row in prepared.reader.rows(number, prepared.recipe.columns):
+        for row, was in zip_longest(prepared.reader.rows(number, prepared.recipe.columns), known):
             asked = prepared.recipe.asked(row)
-            yield (None, 0, None) if isinstance(asked, Failure) else _facts(prepared.recipe, asked)
+            if isinstance(asked, Failure):  # where only files can differ, one that is gone takes no answer away
+                yield was.request_hash if was else None, 0, None
+            else:
+                yield _facts(prepared.recipe, asked)
+
+
+def _known(prepared: Prepared, old: Old, number: int, stored: Sequence[Stored]) -> Sequence[Stored]:
+    """What the run holds of the rows of a range whose input is what it was; nothing for another one."""
+    part = prepared.survey.ranges[number]
+    before = old.ranges[number] if number < len(old.ranges) else None
+    same = before and (before.rows, before.input_hash) == (part.rows, part.hash)
+    return stored[part.first : part.first + part.rows] if same else ()
+
+
+def _hashes_then(prepared: Prepared, old: Old, stored: Sequence[Stored]) -> list[str | None]:
+    """What the rows of unchanged ranges were asked, whatever has become of the files that they carried."""
+    found: list[str | None] = []
+    for number, part in enumerate(prepared.survey.ranges):
+        found += [row.request_hash for row in _known(prepared, old, number, stored)] or [None] * part.rows
+    return found
 
 
 def _facts(recipe: Recipe, asked: Asked) -> tuple[str, int, Decimal | None]:
@@ -215,7 +244,8 @@ def _reopen_in_place(begun: Begun, old: Old, made: Plan, members: Mapping[str, A
     change = uuid.uuid4().hex
     same_job = identity(begun.prepared.loaded) == identity(old.prepared.loaded)
     parts = ranges_of(begun.prepared.survey, members)
-    touched = [part for part in parts if not (same_job and _same_range(old, part))]
+    still = same_job and not begun.prepared.recipe.asks_disk
+    touched = [part for part in parts if not (still and _same_range(old, part))]
     found = [note for part in touched if (note := _note(old, made, part, change))]
     begun.directory.write("survey.next.json", begun.prepared.survey.to_json())
     reopen(begun.directory, members, found)

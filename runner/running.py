@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 
 from runner import partial
-from runner.changing import go_over, is_changed
+from runner.changing import files_changed, go_over, is_changed
 from runner.drive import Session, drive
 from runner.ending import Ending, command_again, exit_code, share
 from runner.errors import RunDirectoryError, RunnerError
@@ -109,7 +109,7 @@ def _run_locked(
     begun.say.log_to(directory.log)
     if known:
         same_kind(known, begun)
-    if known and is_changed(begun.prepared, known):
+    if known and (is_changed(begun.prepared, known) or files_changed(begun, known)):
         relaid = go_over(begun, known) or relaid
     elif not saved or _moments(saved) != _moments(survey.to_json()):
         directory.write("survey.json", survey.to_json())

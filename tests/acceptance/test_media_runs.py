@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,7 @@ def test_a_file_that_changes_after_it_was_planned_is_not_sent(place: Place) -> N
     rows(place, *({"id": number, "file": "a.png"} for number in range(3)))
 
     def answer(seen: Seen) -> Said:
+        time.sleep(1.0)  # all three are planned by now
         (place.root / "a.png").write_bytes(PNG + b"more")
         return ok()
 
@@ -132,6 +134,26 @@ def test_a_file_that_changes_after_it_was_planned_is_not_sent(place: Place) -> N
     place.endpoint.answer = lambda seen: ok()
     assert (place.call("retry", "job.yaml").code, place.sent) == (0, 3)
     assert parts(place.endpoint.seen[-1])[0]["image_url"]["url"] == url("image/png", PNG + b"more")
+
+
+def test_an_answered_row_whose_file_changed_is_asked_again_with_consent(place: Place) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        (place.root / name).write_bytes(PNG)
+    rows(place, *({"id": number, "file": f"{name}.png"} for number, name in enumerate("abc")))
+    job(place, IMAGE)
+    assert (place.run().code, place.sent) == (0, 3)
+    (place.root / "c.png").unlink()  # what is answered needs its file no more
+    assert (place.run().code, place.sent) == (0, 3)
+    (place.root / "b.png").write_bytes(PNG + b"new")
+    assert "2 kept, 1 changed; 1 to send" in place.call("check", "job.yaml").out
+    refused = place.run()
+    assert (refused.code, place.sent, refused.errors) == (2, 3, ["1 answered rows would be asked again"])
+    assert "the content of local files changed: 2 kept, 1 changed; 1 to send" in refused.err
+    assert (place.run("--keep-answers").code, place.sent) == (0, 3)
+    assert (place.run("--accept-changes").code, place.sent) == (0, 4)
+    assert parts(place.endpoint.seen[-1])[0]["image_url"]["url"] == url("image/png", PNG + b"new")
+    assert [len(record["attempts"]) for record in place.records()] == [1, 2, 1]
+    assert (place.run().code, place.sent) == (0, 4)
 
 
 def test_a_retried_request_carries_its_file_again(place: Place) -> None:
@@ -163,6 +185,22 @@ def test_render_check_and_show_name_files_and_read_none(place: Place) -> None:
     checked = place.call("check", "job.yaml").out
     assert "1 of the sampled rows cannot be sent; row 1: messages.0.content.1.image_url.file: there is no" in checked
     assert place.sent == 0
+
+
+@pytest.mark.parametrize(("files_root", "code"), [(None, 1), ("./", 0)])
+def test_a_conversation_out_of_the_data_names_files_only_where_the_job_says_so(
+    place: Place, files_root: str | None, code: int
+) -> None:
+    (place.root / "a.png").write_bytes(PNG)
+    said = {"role": "user", "content": [{"type": "image_url", "image_url": {"file": "a.png"}}]}
+    rows(place, {"id": 0, "history": [said]})
+    place.job(request={"messages": "{{ history }}"}, input={"files_root": files_root})
+    assert (place.run().code, place.sent) == (code, 1 - code)
+    (record,) = place.records()
+    if code:
+        assert "messages out of the data may name local files only when" in record["error"]
+    else:
+        assert place.endpoint.seen[0].body["messages"][0]["content"][0]["image_url"]["url"] == url("image/png", PNG)
 
 
 def test_no_address_out_of_the_data_is_ever_asked_for(place: Place) -> None:
