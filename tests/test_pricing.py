@@ -82,21 +82,14 @@ def test_the_bill_of_one_exchange(usage: Usage, rates: Price | None, dollars: st
 TOKENS = st.integers(0, 2**63 - 1) | st.integers(0, 10_000_000)
 MAYBE_TOKENS = st.none() | TOKENS
 RATE = st.decimals(0, 10_000, places=6) | st.decimals(0, 100, places=3)
+USAGES = st.builds(Usage, TOKENS, MAYBE_TOKENS, MAYBE_TOKENS, TOKENS)
+PRICES = st.builds(Price, st.just("m"), RATE, st.none() | RATE, st.none() | RATE, RATE, st.just(JOB), st.just("m"))
 
 
 @settings(deadline=None, max_examples=200)
-@given(TOKENS, MAYBE_TOKENS, MAYBE_TOKENS, TOKENS, RATE, st.none() | RATE, st.none() | RATE, RATE)
-def test_a_float64_holds_the_cost_exactly(
-    prompt: int,
-    cached: int | None,
-    written: int | None,
-    out: int,
-    i: Decimal,
-    c: Decimal | None,
-    w: Decimal | None,
-    o: Decimal,
-) -> None:
-    dollars = cost(Usage(prompt, cached, written, out), Price("m", i, c, w, o, JOB, "m"))
+@given(USAGES, PRICES)
+def test_a_float64_holds_the_cost_exactly(usage: Usage, rates: Price) -> None:
+    dollars = cost(usage, rates)
     assert dollars is not None
     assert Decimal(repr(float(dollars))) == dollars
 
@@ -111,27 +104,10 @@ def test_every_prompt_token_is_charged_once(plain: int, cached: int, written: in
 
 
 @settings(deadline=None, max_examples=200)
-@given(
-    st.integers(0, 10**6),
-    MAYBE_TOKENS,
-    MAYBE_TOKENS,
-    st.integers(0, 10**6),
-    RATE,
-    st.none() | RATE,
-    st.none() | RATE,
-    RATE,
-)
+@given(st.integers(0, 10**6), MAYBE_TOKENS, MAYBE_TOKENS, st.integers(0, 10**6), PRICES)
 def test_no_exchange_costs_more_than_its_upper_bound(
-    prompt: int,
-    cached: int | None,
-    written: int | None,
-    out: int,
-    i: Decimal,
-    c: Decimal | None,
-    w: Decimal | None,
-    o: Decimal,
+    prompt: int, cached: int | None, written: int | None, out: int, rates: Price
 ) -> None:
-    rates = Price("m", i, c, w, o, JOB, "m")
     dollars, bound = cost(Usage(prompt, cached, written, out), rates), upper_bound(prompt, out, 1, rates)
     assert dollars is not None
     assert bound is not None

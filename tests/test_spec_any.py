@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_job import read_no_file
 
 from runner.errors import JobError
 from runner.spec import parse
@@ -31,10 +32,6 @@ PIECES += ['"\\ud800"', '"\\UFFFFFFFF"', "{{ x }}", "sk-abcdefghij"]
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3))
 WHERE = [(name, key) for name in JobSpec.model_fields for key in ("", *(keys_of((name,)) if name in SECTIONS else ()))]
-
-
-def read_no_file(path: str) -> str:
-    raise FileNotFoundError(2, "No such file or directory")
 
 
 def read_or_refuse(text: str) -> None:

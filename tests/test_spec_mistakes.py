@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import get_args
 
 import pytest
 from pydantic_core.core_schema import ErrorType
+from small_job import SMALL, mistakes
 
-from runner.errors import JobError
-from runner.spec import complaints, parse
-
-SMALL = """\
-input: {path: rows.jsonl}
-request:
-  model: m
-  messages:
-    - {role: user, content: "{{ title }}"}
-"""
-
-
-def read_no_file(path: str) -> str:
-    raise FileNotFoundError(2, "No such file or directory")
-
-
-def mistakes(text: str, overrides: Sequence[str] = ()) -> list[str]:
-    with pytest.raises(JobError) as raised:
-        parse(text, "jobs/x.yaml", read_file=read_no_file, overrides=overrides)
-    assert str(raised.value) == "\n".join(raised.value.mistakes)
-    return list(raised.value.mistakes)
+from runner.spec import complaints
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
