@@ -71,6 +71,7 @@ def _run(loaded: Loaded, options: RunOptions, say: Say, spooling: Spooling) -> E
     directory, relaid = RunDirectory(loaded.run_root), False
     if known := directory.read_run():
         directory.make()
+        directory.settle()
         relaid = complete(directory)
     saved = directory.read("survey.json") if known else None
     prepared = _examine(loaded, saved, say, options.leash, spooling)

@@ -12,6 +12,7 @@ nothing else. Files are written whole and renamed into place.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -85,7 +86,7 @@ class RunDirectory:
     def claim(self) -> None:
         """Make the run's directory, with nothing in it but the lock, which says that it is ours."""
         self.refuse_strangers()
-        files.make_directory(self.root)
+        self._make_root()
         files.touch(self.lock)
 
     def is_bare(self) -> bool:
@@ -97,6 +98,24 @@ class RunDirectory:
         self.claim()
         for directory in (self.journals, self.results):
             files.make_directory(directory)
+
+    def _make_root(self) -> None:
+        """The run's directory, and its name durable before anything in it is."""
+        missing = [path for path in self.root.parents if not path.exists()]
+        files.make_directory(self.root)
+        if not (self.root / "run.json").exists():
+            for path in (self.root, *missing):
+                if os.access(path.parent, os.R_OK):  # else it cannot be opened, let alone synced
+                    files.sync_directory(path.parent)
+
+    def settle(self) -> None:
+        """Make durable what the last process left, before anything of it is believed: what was written and not synced
+        when it was killed is there to be read, and the next power cut would take it back. Only for the lock's holder.
+        """
+        for path in self.open_journals().values():
+            files.append(path, b"")
+        for directory in (self.journals, self.results, self.root):
+            files.sync_directory(directory)
 
     def open_journals(self) -> dict[int, Path]:
         return _numbered(self.journals, _JOURNAL)

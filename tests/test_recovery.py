@@ -342,3 +342,31 @@ def test_ranges_sealed_and_open_add_up(run: RunDirectory) -> None:
     assert (list(standing.sealed), list(standing.open)) == ([1], [0])
     assert standing.settled.rows == {"ok": 4}
     assert standing.settled.cost_usd == Decimal("0.004")
+
+
+def test_what_a_killed_process_left_is_made_durable_before_it_is_believed(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(run, MIDWAY)
+    put(run, b"", 2)
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "sync", lambda descriptor, path: synced.append(path))
+    monkeypatch.setattr(files, "sync_directory", synced.append)
+    run.settle()
+    assert synced == [run.journal(0), run.journal(2), run.journals, run.results, run.root]
+    assert run.journal(0).read_bytes() == MIDWAY
+
+
+def test_the_name_of_a_new_run_and_of_what_is_made_above_it_is_durable_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "sync_directory", synced.append)
+    directory = RunDirectory(tmp_path / "a" / "b" / "run")
+    directory.make()
+    assert synced == [tmp_path / "a" / "b", tmp_path / "a", tmp_path]
+    directory.make()
+    assert synced[3:] == [tmp_path / "a" / "b"]  # the process before may have died on the way here
+    directory.write("run.json", {}, durable=False)
+    directory.make()
+    assert len(synced) == 4
