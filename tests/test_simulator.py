@@ -94,7 +94,7 @@ def test_a_prefix_that_was_seen_is_sometimes_cached(base_url: str) -> None:
         ("GET", "/models", None, {}, 401, None, None),
         ("POST", "/chat/completions", '{"model": ', KEY, 400, None, None),
         ("POST", "/chat/completions", "[]", KEY, 400, None, None),
-        ("POST", "/chat/completions", json.dumps(ASK | {"stream": True}), KEY, 400, "stream", None),
+        ("POST", "/chat/completions", json.dumps(ASK | {"stream": 2}), KEY, 400, "stream", None),
         ("GET", "/chat/completions", None, KEY, 405, None, "method_not_supported"),
         ("POST", "/completions", json.dumps(ASK), KEY, 404, None, "unknown_url"),
     ],

@@ -319,7 +319,7 @@ def test_no_request_whatever_breaks_it(extra: dict[str, Any]) -> None:
         ({"model": ""}, "model"),
         ({"messages": []}, "messages"),
         ({"messages": ["hi"]}, "messages"),
-        ({"stream": True}, "stream"),
+        ({"stream": 2}, "stream"),
         ({"n": 0}, "n"),
         ({"n": True}, "n"),
         ({"max_tokens": 0}, "max_tokens"),

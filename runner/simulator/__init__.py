@@ -4,7 +4,8 @@
     answers.py   the answer that a request gets, from the request alone: prose.py, schema.py, merging.py, pattern.py
     refusals.py  what is wrong with a request        faults.py   what happens to the k-th request
     limits.py    requests and tokens per minute      ledger.py   counters and the request log
-    app.py       the endpoint        wire.py  answers that break off        server.py   the process
+    app.py       the endpoint        streaming.py  an answer as an event stream
+    wire.py      answers that take their time or break off                 server.py   the process
     child.py     the process as a child that ends with its parent
 
 Rule: what is imported here is light, because `runner --help` shows its options; the server is imported when it runs.

@@ -2,7 +2,8 @@
 
     POST /v1/chat/completions    GET /v1/models    GET /stats
 
-Rule: the answer's text depends on the request alone (answers.py), what happens to it on its number (faults.py).
+Rule: the answer's text depends on the request alone (answers.py), streamed or not; what happens to it on its number
+(faults.py).
 Strategy: `_decide` turns a request into a Starlette response; a fault of the wire is a response that breaks the wire.
 """
 
@@ -31,7 +32,8 @@ from runner.simulator.ledger import Log, Stats
 from runner.simulator.limits import Limits
 from runner.simulator.options import SimulatorOptions
 from runner.simulator.refusals import Refusal
-from runner.simulator.wire import Cut, Reset, transport_of
+from runner.simulator.streaming import event, events_of, half_of
+from runner.simulator.wire import Cut, Reset, Stall, Stream, transport_of
 
 CHAT, MODELS, STATS = "/v1/chat/completions", "/v1/models", "/stats"
 FINGERPRINT = "simulator"
@@ -42,7 +44,8 @@ GONE = 499  #: nginx's status for a client that did not wait
 
 REFUSALS = {Fault.ERROR: refusals.SERVER_ERROR, Fault.OVERLOADED: refusals.OVERLOADED}
 BLEMISHES: dict[Fault | None, Blemish] = {Fault.INVALID: Blemish(invalid=True), Fault.REFUSAL: Blemish(refused=True)}
-WIRE: dict[Fault | None, type[Response]] = {Fault.RESET: Reset, Fault.CUT: Cut}
+WIRE: dict[Fault | None, type[Response]] = {Fault.RESET: Reset, Fault.CUT: Cut, Fault.STALL: Stall}
+FIRST_TOKEN = 0.5  #: the part of a stream's latency that goes before its first token
 SLOW_STATUSES = frozenset({200, 500, 503})  #: the others are refused at the door, without work
 
 
@@ -58,10 +61,15 @@ class Simulator:
     async def chat(self, request: Request) -> Response:
         body = await request.body()
         number = self.stats.arrive()
+        response: Response | None = None
         try:
-            return await self._respond(request, body, number, self.fates.next())
+            response = await self._respond(request, body, number, self.fates.next())
         finally:
-            self.stats.in_flight -= 1
+            if isinstance(response, Stream):
+                response.at_end = self.stats.leave
+            else:
+                self.stats.leave()
+        return response
 
     async def _respond(self, request: Request, body: bytes, number: int, fate: Fate) -> Response:
         event = {"id": f"req-simulated-{number}", "hash": hashlib.blake2b(body).hexdigest()}
@@ -69,11 +77,11 @@ class Simulator:
         started = time.monotonic()
         response = self._decide(request, body, number, fate)
         if response.status_code in SLOW_STATUSES:
-            await asyncio.sleep(fate.latency_s)
+            await asyncio.sleep(fate.latency_s * (FIRST_TOKEN if isinstance(response, Stream) else 1))
         response.headers["x-request-id"] = event["id"]
         response.headers["openai-processing-ms"] = str(round((time.monotonic() - started) * 1000))
         status = GONE if transport_of(request.scope).is_closing() else response.status_code
-        broken = isinstance(response, Reset | Cut)
+        broken = isinstance(response, Reset | Cut | Stall) or (isinstance(response, Stream) and response.breaks)
         self.stats.answered(fate.fault.value if fate.fault and broken else str(status))
         self.log.write(event="answer", **event, status=status, fault=fate.fault)
         return response
@@ -120,7 +128,8 @@ class Simulator:
         return _refuse(refusal, self.limits.headers() | hints)
 
     def _answer(self, body: Mapping[str, Any], raw: bytes, number: int, fate: Fate) -> Response:
-        digest = hashlib.blake2b(raw, digest_size=8, salt=struct.pack("q", self.options.seed)).digest()
+        asked = _unstreamed(body) if body.get("stream") else raw
+        digest = hashlib.blake2b(asked, digest_size=8, salt=struct.pack("q", self.options.seed)).digest()
         try:
             choices = choices_of(body, int.from_bytes(digest), BLEMISHES.get(fate.fault, WHOLE))
         except ValueError as error:
@@ -138,10 +147,9 @@ class Simulator:
         }
         self.stats.prompt_tokens += usage["prompt_tokens"]
         self.stats.completion_tokens += usage["completion_tokens"]
-        content = orjson.dumps(completion)
-        broken = content[:-20] if fate.fault is Fault.BAD_JSON else content
-        kind = WIRE.get(fate.fault, Response)
-        return kind(broken, 200, self.limits.headers(), "application/json")
+        response = _streamed(body, completion, fate) if body.get("stream") else _whole(completion, fate)
+        response.headers.update(self.limits.headers())
+        return response
 
     def _cached_tokens(self, body: Mapping[str, Any], digest: bytes) -> int:
         """Half of the requests whose messages before the last one were seen already find them in a cache."""
@@ -153,6 +161,26 @@ class Simulator:
         if not (messages and known and digest[0] % 2):
             return 0
         return prompt_tokens({"messages": messages}) // CACHE_BLOCK * CACHE_BLOCK
+
+
+def _whole(completion: Mapping[str, Any], fate: Fate) -> Response:
+    content = orjson.dumps(refusals.SERVER_ERROR.body if fate.fault is Fault.ERROR_INSIDE else completion)
+    broken = content[:-20] if fate.fault is Fault.BAD_JSON else content
+    return WIRE.get(fate.fault, Response)(broken, media_type="application/json")
+
+
+def _streamed(body: Mapping[str, Any], completion: Mapping[str, Any], fate: Fate) -> Response:
+    events = events_of(completion, bool((body.get("stream_options") or {}).get("include_usage")))
+    breaks = WIRE.get(fate.fault)
+    if breaks is Reset:
+        return Reset()
+    if fate.fault is Fault.ERROR_INSIDE:
+        events = [*half_of(events), event(refusals.SERVER_ERROR.body)]
+    elif fate.fault is Fault.BAD_JSON:
+        events[len(events) // 2] = events[len(events) // 2][:-20] + b"\n\n"
+    elif breaks is not None:
+        events = half_of(events)
+    return Stream(events, fate.latency_s * (1 - FIRST_TOKEN), breaks)
 
 
 def application(options: SimulatorOptions) -> Starlette:
@@ -183,6 +211,11 @@ def _parsed(raw: bytes) -> Any:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
         return None
+
+
+def _unstreamed(body: Mapping[str, Any]) -> bytes:
+    """The same question, to be answered whole: the answer is the same."""
+    return orjson.dumps({name: value for name, value in body.items() if name not in ("stream", "stream_options")})
 
 
 def _refuse(refusal: Refusal, headers: Mapping[str, str] | None = None) -> Response:

@@ -30,6 +30,8 @@ class Fault(StrEnum):
     BAD_JSON = "bad_json"
     INVALID = "invalid"
     REFUSAL = "refusal"
+    STALL = "stall"
+    ERROR_INSIDE = "error_inside"
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,9 @@ class Stats:
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         return self.requests
 
+    def leave(self) -> None:
+        self.in_flight -= 1
+
 
 def _opened(path: str) -> int:
     try:

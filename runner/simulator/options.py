@@ -44,6 +44,8 @@ class SimulatorOptions:
     rate_bad_json: float = _option(0.0, "share answered 200 with broken JSON")
     rate_invalid: float = _option(0.0, "share whose structured answer is wrapped in prose")
     rate_refusal: float = _option(0.0, "share that the model refuses")
+    rate_stall: float = _option(0.0, "share whose answer falls silent half-way, its connection open")
+    rate_error_inside: float = _option(0.0, "share answered 200 with an error inside; a stream half-way")
     seed: int = _option(0, "another seed gives other answers and other faults")
     no_auth: bool = _option(False, "answer without an API key")
     reject_key: bool = _option(False, "answer 401 to every API key")

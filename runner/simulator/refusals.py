@@ -126,7 +126,9 @@ def _chosen(choice: Any) -> list[Any]:
 CHECKS: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], str], ...] = (
     ("model", lambda body: isinstance(body.get("model"), str) and body["model"] != "", "a model's name is required"),
     ("messages", _messages, "at least one message with a role is required"),
-    ("stream", lambda body: not body.get("stream"), "the simulator answers whole; leave it out"),
+    ("stream", lambda body: body.get("stream") in (None, True, False), "true or false is required"),
+    ("stream_options", lambda body: isinstance(body.get("stream_options") or {}, dict), "an object is required"),
+    ("stream_options", lambda body: body.get("stream") or not body.get("stream_options"), "set stream to true first"),
     ("n", _count("n", 1, 128), "an integer from 1 to 128 is required"),
     ("max_tokens", _count("max_tokens", 1, 2**31), "a positive integer is required"),
     ("max_completion_tokens", _count("max_completion_tokens", 1, 2**31), "a positive integer is required"),

@@ -1,4 +1,4 @@
-"""Responses that break the wire on purpose.
+"""Responses that take their time, and responses that break the wire on purpose.
 
 Rule: after breaking it each waits until the connection is gone, so that the server has nothing to finish or report.
 """
@@ -9,9 +9,12 @@ import asyncio
 import os
 import socket
 import struct
+from collections.abc import Callable, Sequence
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+BURSTS = 8  #: in which a stream arrives; a timer for every token would keep the simulator busy with timers
 
 
 def transport_of(scope: Scope) -> asyncio.Transport:
@@ -36,7 +39,49 @@ class Cut(Response):
     """Promises the whole body and breaks off half-way."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body[: len(self.body) // 2], "more_body": True})
+        await _begin(self, send, self.body[: len(self.body) // 2])
         transport_of(scope).close()
         await receive()
+
+
+class Stall(Response):
+    """Promises the whole body and falls silent half-way; the connection stays until the client has enough."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _begin(self, send, self.body[: len(self.body) // 2])
+        await receive()
+
+
+class Stream(Response):
+    """An event stream over `seconds`, which ends, or breaks where its events end."""
+
+    def __init__(self, events: Sequence[bytes], seconds: float, breaks: type[Response] | None = None) -> None:
+        super().__init__(media_type="text/event-stream")
+        del self.headers["content-length"]
+        self.events, self.seconds, self.breaks = events, seconds, breaks
+        self.at_end: Callable[[], None] = lambda: None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._flow(send)
+            if self.breaks is None:
+                await send({"type": "http.response.body", "body": b""})
+                return
+            if self.breaks is Cut:
+                transport_of(scope).close()
+            await receive()
+        finally:
+            self.at_end()
+
+    async def _flow(self, send: Send) -> None:
+        size = -(-len(self.events) // BURSTS)
+        await _begin(self, send, b"")
+        for place in range(0, len(self.events), size):
+            for one in self.events[place : place + size]:
+                await send({"type": "http.response.body", "body": one, "more_body": True})
+            await asyncio.sleep(self.seconds / BURSTS)
+
+
+async def _begin(response: Response, send: Send, body: bytes | memoryview) -> None:
+    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
