@@ -60,8 +60,11 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
     ),
     "reasoning_effort": (["none", "minimal", "low", "medium", "high", "xhigh", "max"], ["lowest", 1]),
     "verbosity": (["low", "medium", "high"], ["max"]),
-    "stream": ([False], [1]),
-    "stream_options": ([], [{}, {"include_usage": True}]),
+    "stream": ([False, True], [1]),
+    "stream_options": (
+        [{}, {"include_usage": True}, {"include_usage": False, "include_obfuscation": False}],
+        [{"include_usage": 1}, {"other": True}, True],
+    ),
     "service_tier": (["auto", "default", "flex", "scale", "priority", "fast"], ["slow"]),
     "seed": ([0, -(2**63), 2**63 - 1], [2**63, 1.5]),
     "user": (["u"], [1]),
@@ -136,10 +139,7 @@ def test_the_cases_cover_every_parameter() -> None:
     assert RANGES.keys() | {"top_logprobs"} == PARAMETERS.keys()
 
 
-BUILT = sorted(PARAMETERS.keys() - {"stream", "stream_options"})
-
-
-@pytest.mark.parametrize("name", BUILT)
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
 @pytest.mark.parametrize("value", ["{{ column }}", "{% if a %}1{% endif %}", None])
 def test_any_parameter_may_be_a_template_or_null(name: str, value: str | None) -> None:
     logprobs = {"logprobs": True} if name == "top_logprobs" else {}

@@ -20,24 +20,17 @@ def _is(*words: str) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and value in words
 
 
-def _other_than(*values: Any) -> Callable[[Any], bool]:
-    return lambda value: not any(value is given or (isinstance(value, str) and value == given) for given in values)
-
-
 def _many(value: Any) -> bool:
     return isinstance(value, list | dict)
 
 
 MATRIX = "several models in one job are not built yet; write one job for each"
 SPENDING = "spending limits are not built yet; leave it null"
-STREAM = "streaming is not built yet; leave it out, the answers are the same"
 
 #: (where, when, sentence)
 NOT_BUILT: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("matrix", _given, MATRIX),
     ("request.model", _many, MATRIX),
-    ("request.stream", _other_than(None, False), STREAM),
-    ("request.stream_options", _given, STREAM),
     ("budget.max_usd", _given, SPENDING),
     ("budget.confirm_above_usd", _given, SPENDING),
     ("notify.webhook_env", _given, "notifications are not built yet; leave it null"),
