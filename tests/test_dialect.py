@@ -450,6 +450,39 @@ def test_what_depends_on_two_parameters_is_decided_by_the_row() -> None:
     assert "temperature" not in job.fit({**body, "reasoning_effort": "high"})
 
 
+@pytest.mark.parametrize("model", ["gpt-4.1", "claude-x", "gemini-x", "llama"])
+@pytest.mark.parametrize("differing", [(), ("model",), ("stream",), ("stream", "model")])
+def test_a_stream_is_asked_for_its_tokens(model: str, differing: tuple[str, ...]) -> None:
+    body = {"model": model, "messages": SAY, "stream": True}
+    asked = {**body, "stream_options": {"include_usage": True}}
+    job, told = dialect(body, *differing), list[str]()
+    job.listen(told.append)
+    assert job.fit(body) == asked
+    assert told == [
+        "stream_options: sent as {include_usage: true}, for a stream tells its tokens only when it is asked to"
+    ]
+    assert [each.message for each in job.findings(body)] == [told[0].removeprefix("stream_options: ")]
+    if "stream" in differing:
+        assert job.fit(unstreamed := {**body, "stream": False}) is unstreamed
+
+
+@pytest.mark.parametrize(
+    ("change", "asked"),
+    [
+        ({"stream_options": {"include_usage": False}}, "auto"),
+        ({"stream_options": {}}, "auto"),
+        ({"stream": False}, "auto"),
+        ({"stream": None}, "auto"),
+        ({}, "none"),
+    ],
+)
+def test_a_stream_is_sent_as_it_was_written_where_the_job_says_how(change: dict[str, Any], asked: str) -> None:
+    body = {"model": "gpt-4.1", "messages": SAY, "stream": True, **change}
+    job = dialect(body, asked=asked)
+    assert job.fit(body) is body
+    assert job.findings(body) == []
+
+
 def test_changes_are_told_once_whenever_somebody_listens() -> None:
     body = {"model": "claude-x", "messages": SAY, "n": 2, "max_completion_tokens": 5}
     job, told = dialect(body, "n", drop=True), list[str]()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.dialect.models import NONE, model_of, provider_of
-from runner.dialect.rules import MESSAGES, Body, Finding, Rule, Severity, binding, check
+from runner.dialect.rules import BINDING_ALL, MESSAGES, Body, Finding, Rule, Severity, binding, check
 from runner.records import Failure
 from runner.wire.encode import input_failure
 
@@ -47,6 +47,7 @@ class Change:
 
     names: Mapping[str, str | None]
     role: str | None  #: what developer is sent as
+    added: Mapping[str, Any]
 
     def of(self, body: Body) -> dict[str, Any]:
         """A changed copy; order is kept."""
@@ -56,6 +57,7 @@ class Change:
         changed = {name: value for name, value in kept if name is not None}
         if self.role:
             changed[MESSAGES] = [_as(self.role, message) for message in body[MESSAGES]]
+        changed.update(self.added)
         return changed
 
 
@@ -122,11 +124,12 @@ class Dialect:
         return plan
 
     def _plan(self, name: str) -> Plan:
-        provider = provider_of(name, self._terms.asked)
-        if provider is None:
+        if self._terms.asked == NONE:
             return IDLE
+        provider = provider_of(name, self._terms.asked)
         constants = self.bodies.constants
-        rules = [rule for rule in binding(model_of(name, provider)) if rule.parameter in self.bodies.names]
+        own = binding(model_of(name, provider)) if provider else ()
+        rules = [rule for rule in (*BINDING_ALL, *own) if rule.parameter in self.bodies.names]
         differing = self.bodies.differing
         fixed = (rule.judge(constants) for rule in rules if not rule.reads & differing)
         found = tuple(filter(None, fixed))
@@ -162,9 +165,11 @@ def adapt(body: Body, findings: Iterable[Finding]) -> dict[str, Any]:
 
 
 def _change(findings: Iterable[Finding]) -> Change:
-    names = {found.parameter: found.sent_as for found in findings if found.changes}
+    findings = list(findings)
+    names = {found.parameter: found.sent_as for found in findings if found.changes and not found.adds}
     role = names.pop(MESSAGES, None)
-    return Change(names, role)
+    added = {name: value for found in findings for name, value in (found.adds or {}).items()}
+    return Change(names, role, added)
 
 
 def _as(role: str, message: Any) -> Any:

@@ -18,6 +18,7 @@ from runner.dialect.table import ALIKE, IGNORED, TABLE, Cell
 Body = Mapping[str, Any]
 MESSAGES = "messages"
 EFFORT = "reasoning_effort"
+OPTIONS = "stream_options"
 #: Messages that come before the conversation.
 GUIDES = ("system", "developer")
 
@@ -38,6 +39,7 @@ class Finding:
     message: str
     cure: str = ""
     sent_as: str | None = None  #: of a notice: the new name of the parameter or the role; None: left out
+    adds: Mapping[str, Any] | None = None  #: of a notice: what is sent besides, in place of leaving out
 
     @property
     def sentence(self) -> str:
@@ -70,10 +72,10 @@ class Rule:
 
 def check(body: Body, provider: Provider | None) -> list[Finding]:
     """Everything that is to be said of a body, before any change; `provider` as `provider_of` gives it."""
-    rules = list(GENERAL)
+    rules = [*BINDING_ALL, *GENERAL]
     if provider is not None:
         model = model_of(str(body.get("model", "")), provider)
-        rules = [*binding(model), *advising(model), *GENERAL]
+        rules = [*BINDING_ALL, *binding(model), *advising(model), *GENERAL]
     return [finding for rule in rules if (finding := rule.judge(body))]
 
 
@@ -149,6 +151,14 @@ def _developer(model: Model, body: Body) -> Finding | None:
     return Finding(Severity.NOTICE, MESSAGES, f"developer is sent as system to {model.family.label}", sent_as="system")
 
 
+def _uncounted(body: Body) -> Finding | None:
+    """Without it the bill of a stream is unknown on OpenAI and most servers like it."""
+    if body.get("stream") is not True or body.get(OPTIONS) is not None:
+        return None
+    said = "sent as {include_usage: true}, for a stream tells its tokens only when it is asked to"
+    return Finding(Severity.NOTICE, OPTIONS, said, adds={OPTIONS: {"include_usage": True}})
+
+
 def _ignored(name: str, model: Model, body: Body) -> Finding | None:
     if not _asked(body, name):
         return None
@@ -182,7 +192,8 @@ def _late_guide(body: Body) -> Finding | None:
     return Finding(Severity.WARNING, MESSAGES, f"a {late} message is not first", "many models take it from there only")
 
 
-#: For every model, also those that nothing is known of.
+#: For every model, also those that nothing is known of: what is changed, and what deserves a word.
+BINDING_ALL = (Rule("stream", _uncounted, (OPTIONS,)),)
 GENERAL = (Rule("top_p", _two_samplings, ("temperature",)), Rule(MESSAGES, _late_guide))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow.parquet as pq
 from house import House, until
 from replies import Job, Replies, Said
 from streams import BROKEN, RECORDED
@@ -67,6 +68,13 @@ def test_a_broken_stream_is_a_failed_row_that_says_why(tmp_path: Path) -> None:
     assert billed == [broken.billed == "yes" for broken in cases.values()]
 
 
+def rows_in(run: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for path in sorted((run / "results").glob("part-*.parquet")):
+        rows += pq.read_table(path).to_pylist()
+    return rows
+
+
 def streaming(house: House) -> House:
     """The house's job, streamed."""
     house.job.write_text(house.job.read_text().replace("  model: echo-1\n", "  model: echo-1\n  stream: true\n"))
@@ -86,3 +94,7 @@ def test_a_streamed_rehearsal_that_is_killed_goes_on_to_the_same_answers(build: 
     assert "going on in" in resumed.said()
     assert unharmed.wait() == 0, unharmed.said()
     assert answers(house.run("echo.simulated")) == answers(plain.run("echo.simulated"))
+    assert "notice: stream_options: sent as {include_usage: true}" in life.said()
+    for row in rows_in(house.run("echo.simulated")):
+        assert 0 < row["first_token_s"] <= row["latency_s"]
+        assert row["cost_usd"] > 0
