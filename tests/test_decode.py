@@ -170,7 +170,7 @@ def test_an_empty_answer_that_ended_is_an_answer(content: str | None, finish: st
         ({"content": [1, {"a": None}]}, Choice(0, '[1,{"a":null}]', "stop")),
         ({"content": False}, Choice(0, "false", "stop")),
         ({"content": None, "audio": {"id": "a", "transcript": "said"}}, Choice(0, "said", "stop")),
-        ({"content": "<think>x</think>y"}, Choice(0, "<think>x</think>y", "stop")),
+        ({"content": "<think>x</think>y"}, Choice(0, "y", "stop", reasoning="x")),
         ({"content": "a", "reasoning_content": "r"}, Choice(0, "a", "stop", reasoning="r")),
         ({"content": "a", "reasoning": "r"}, Choice(0, "a", "stop", reasoning="r")),
         ({"content": "a", "reasoning": None, "reasoning_content": ""}, Choice(0, "a", "stop")),
@@ -228,6 +228,47 @@ def test_a_message_is_read_in_every_spelling(message: dict[str, Any], expected: 
 def test_a_message_may_be_called_delta_or_be_bare_text() -> None:
     assert completion(chat({"finish_reason": "stop", "delta": {"content": "a"}})).choices[0].content == "a"
     assert completion(chat({"finish_reason": "stop", "text": "a"})).choices[0].content == "a"
+
+
+@pytest.mark.parametrize(
+    ("content", "answer", "thought"),
+    [
+        ("<think>Hm, well.</think>billing", "billing", "Hm, well."),
+        ("\n<think>\nHm.\n</think>\n\n{}", "{}", "Hm."),
+        ("<think></think>yes", "yes", None),
+        ("<think>\n\n</think>\n\nyes", "yes", None),
+        ("<think>a</think>b</think>c", "b</think>c", "a"),
+        ("<think>Hm.</think>", "", "Hm."),
+        ("<think>Hm, and then", "<think>Hm, and then", None),
+        ("Hm.</think>yes", "Hm.</think>yes", None),
+        ("Say <think>x</think>", "Say <think>x</think>", None),
+        ("<thinking>x</thinking>y", "<thinking>x</thinking>y", None),
+    ],
+)
+def test_thoughts_that_an_answer_begins_with_are_reasoning(content: str, answer: str, thought: str | None) -> None:
+    (found,) = completion(chat(choice(content=content))).choices
+    assert (found.content, found.reasoning) == (answer, thought)
+
+
+def test_reasoning_of_its_own_member_stays_beside_thoughts_in_the_text() -> None:
+    (found,) = completion(chat(choice(content="<think>a</think>b", reasoning_content="said apart"))).choices
+    assert (found.content, found.reasoning) == ("b", "said apart")
+
+
+@pytest.mark.parametrize(
+    ("texts", "kept"),
+    [
+        (["<think>", "Hm", "</think>", "\n\n", "bill", "ing"], ["bill", "ing"]),
+        (["<think>Hm</think>\n\n", "billing"], ["billing"]),
+        (["other", "words"], ["other", "words"]),
+        ([None, None], [None, None]),
+    ],
+)
+def test_the_tokens_of_thoughts_are_no_tokens_of_the_answer(texts: list[Any], kept: list[Any]) -> None:
+    said = choice(content="<think>Hm</think>\n\nbilling")
+    logprobs = {"content": [{"token": text, "logprob": -0.5} for text in texts]}
+    (found,) = completion(chat({**said, "logprobs": logprobs})).choices
+    assert [token["token"] for token in found.logprobs or ()] == kept
 
 
 def test_logprobs_are_tokens_with_their_rivals() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from runner.records import Choice, Kind, Status, ToolCall
 from runner.wire.jsonbody import compact, mapping, mappings, number, string, text_of
 
+Logprobs = tuple[Mapping[str, Any], ...] | None
 Ending = tuple[str | None, Status | Kind | None]
 
 #: OpenAI's word for how an answer ended, what becomes of the row (a Kind: there is no answer), and the words that say
@@ -45,6 +46,7 @@ ENDINGS: Final[tuple[tuple[str, Status | Kind, str], ...]] = (
 FINISH: Final[Mapping[str, Ending]] = {
     word: (canonical, outcome) for canonical, outcome, words in ENDINGS for word in words.split()
 }
+_THINK, _END_OF_THOUGHT = "<think>", "</think>"  #: of servers without a parser for reasoning
 _STOP: Final = FINISH["stop"]
 
 
@@ -71,8 +73,31 @@ def read_choice(choice: Mapping[str, Any], index: int, failed: bool) -> tuple[St
     if outcome is None and failed:
         return None  # the start of an answer, cut by the error
     status = Status.REFUSED if refusal else outcome or Status.OK
-    reasoning = _reasoning(message) or aside
-    return status, Choice(index, content, word, refusal, reasoning, calls, _logprobs(choice.get("logprobs")))
+    logprobs = _logprobs(choice.get("logprobs"))
+    if content is not None and content.lstrip()[: len(_THINK)] == _THINK:
+        content, thought, logprobs = _without_thought(content, logprobs)
+        aside = aside or thought
+    return status, Choice(index, content, word, refusal, _reasoning(message) or aside, calls, logprobs)
+
+
+def _without_thought(content: str, logprobs: Logprobs) -> tuple[str, str | None, Logprobs]:
+    """An answer that begins with thoughts which end: what stands behind them, the thoughts, and the tokens of what
+    stands behind. Thoughts that never end may be the answer that was asked for, and stay."""
+    thought, end, _ = content.partition(_END_OF_THOUGHT)
+    if not end:
+        return content, None, logprobs
+    answer = content[len(thought) + len(end) :].lstrip()
+    return answer, thought.lstrip()[len(_THINK) :].strip() or None, _last(logprobs, len(content) - len(answer))
+
+
+def _last(logprobs: Logprobs, start: int) -> Logprobs:
+    """The tokens from a place in the text on; all of them when their texts do not say where that is."""
+    tokens, place = logprobs or (), 0
+    for count, token in enumerate(tokens):
+        if place >= start:
+            return tokens[count:]
+        place += len(token["token"] or "")
+    return logprobs
 
 
 def _message(choice: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -157,7 +182,7 @@ def _tool_call(call: Mapping[str, Any]) -> ToolCall:
     return ToolCall(string(call.get("id")), string(function.get("name")), text_of(function.get("arguments")))
 
 
-def _logprobs(value: Any) -> tuple[Mapping[str, Any], ...] | None:
+def _logprobs(value: Any) -> Logprobs:
     if type(value) is not dict:
         return None
     tokens = value.get("content")
