@@ -48,6 +48,7 @@ class Session:
     window: Window = field(default_factory=Window)
     errors: list[BaseException] = field(default_factory=list)
     started_s: float = 0.0
+    warned: bool = False  #: that choices are missing
 
     @property
     def rows(self) -> int:
@@ -122,6 +123,10 @@ async def _held(session: Session, task: Callable[[], Awaitable[None]]) -> None:
 
 def _saved(session: Session, count: int) -> None:
     session.engine.saved(count)
+    fewer = session.keeper.books.fewer
+    if fewer.rows and not session.warned:
+        session.warned = True
+        session.say.line(f"the server may ignore n: {fewer.example} choices")
     failed, most = session.keeper.books.settled.not_ok, session.max_failures
     if most is not None and failed > most:
         said = f"{failed} rows are not ok, more than --max-failures allows ({most})"

@@ -29,6 +29,7 @@ class Ending:
     error: RunnerError | None = None
     signal: int | None = None
     examples: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    fewer: tuple[int, str] = (0, "")  #: rows with fewer choices than were asked for, and the first of them in words
 
     @property
     def finished(self) -> bool:

@@ -28,6 +28,21 @@ from runner.store import RunDirectory
 
 
 @dataclass(slots=True)
+class Fewer:
+    """Rows whose answer has fewer choices than were asked for: many servers ignore n."""
+
+    rows: int = 0
+    example: str = ""  #: of the first
+
+    def see(self, settled: Settled) -> None:
+        outcome, asked = settled.outcome, settled.request.choices
+        answer = outcome.answer if isinstance(outcome, Failure) else outcome
+        if answer and len(answer.choices) < asked:
+            self.rows += 1
+            self.example = self.example or f"row {settled.request.index} has {len(answer.choices)} of {asked}"
+
+
+@dataclass(slots=True)
 class Books:
     """The exact totals of a run as far as they are durable, and what open rows have cost besides."""
 
@@ -37,6 +52,7 @@ class Books:
     rows_here: int = 0  #: settled by this process
     tokens_here: int = 0
     examples: dict[str, tuple[int, str]] = field(default_factory=dict)  #: by error kind: a row and its message
+    fewer: Fewer = field(default_factory=Fewer)
 
     @classmethod
     def of(cls, standing: Standing) -> Books:
@@ -171,6 +187,7 @@ class Keeper:
         row, members = settled.request.index, record(settled, self._spec)
         batch.records.append((row, tally(members)))
         self._line(batch, row, lambda seed: record_line(members, seed))
+        self.books.fewer.see(settled)
         if isinstance(settled.outcome, Failure):
             self.books.examples.setdefault(settled.outcome.kind, (row, settled.outcome.message))
 

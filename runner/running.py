@@ -216,6 +216,7 @@ def _finish(run: Run, keeper: Keeper, error: RunnerError | None, signal: int | N
         error=error,
         signal=None if done else signal,
         examples=keeper.books.examples,
+        fewer=(keeper.books.fewer.rows, keeper.books.fewer.example),
     )
 
 

@@ -12,6 +12,8 @@ def lines(ending: Ending) -> list[str]:
     how = "finished" if ending.finished else "stopped"
     said = [f"{how}: {totals.settled:,} of {rows:,} rows final ({outcomes(totals)})"]
     said += [f"  {kind}, such as row {row}: {message}" for kind, (row, message) in sorted(ending.examples.items())]
+    few, example = ending.fewer
+    said += [f"  rows with fewer choices than asked for: {few:,}; {example}"] if few else []
     said.append(f"bill: {money(totals)}")
     said.append(f"results: {ending.root / 'results'}")
     if not ending.finished:

@@ -34,6 +34,7 @@ from runner.records import (
     Completion,
     Failure,
     Kind,
+    Reply,
     Request,
     Settled,
     Status,
@@ -41,6 +42,7 @@ from runner.records import (
     ToolCall,
     Usage,
 )
+from runner.wire.decode import decode
 
 LABEL = pa.struct([("label", pa.string()), ("score", pa.float64())])
 PLAIN = ResultSpec(parsed=None, choices=False, logprobs=False, raw=False, endpoint="https://api.example.com/v1")
@@ -198,6 +200,34 @@ def test_one_unknown_cost_makes_a_sum_unknown(
 def test_confidence_is_the_probability_of_the_whole_answer(logprobs: Any, confidence: float | None) -> None:
     line = record(settle(completion(choices=(Choice(0, logprobs=logprobs),))), FULL)
     assert line["confidence"] == (None if confidence is None else pytest.approx(confidence))
+
+
+def test_a_streamed_answer_has_its_confidence_too() -> None:
+    token = {"token": "bill", "logprob": math.log(0.5), "top_logprobs": []}
+    deltas = [("bill", token), ("ing", token | {"token": "ing"})]
+    chunks = [{"index": 0, "delta": {"content": text}, "logprobs": {"content": [likely]}} for text, likely in deltas]
+    chunks.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+    lines = [b"data: %b\n\n" % orjson.dumps({"choices": [chunk]}) for chunk in chunks]
+    streamed = decode(Reply(200, {"content-type": "text/event-stream"}, b"".join(lines), 0.1), choices=1, now=0.0)
+    line = record(settle(streamed, attempt()), FULL)
+    assert (line["content"], line["confidence"]) == ("billing", pytest.approx(0.25))
+    assert [each["token"] for each in line["logprobs"]] == ["bill", "ing"]
+
+
+def test_the_rows_own_exchange_is_the_last_that_answered_whatever_came_after_it() -> None:
+    cut = completion(status=Status.TRUNCATED)
+    tried = (
+        attempt(1, "0.1", error_kind="OUTPUT", answer="no"),
+        attempt(2, "0.2", seconds=7.0, http_status=200),
+        attempt(3, "0", error_kind="SERVER", seconds=9.0, http_status=500),
+        attempt(4, "0.4", error_kind="BAD_REPLY", http_status=200),
+    )
+    line = record(settle(cut, *tried, cost="0.2"), FULL)
+    assert (line["status"], line["cost_usd"], line["wasted_usd"], line["total_usd"]) == ("truncated", 0.2, 0.5, 0.7)
+    assert (line["latency_s"], line["http_status"], line["error_kind"]) == (7.0, 200, None)
+    total = tally(line)
+    assert (total.cost_usd, total.wasted_usd, total.rows) == (Decimal("0.7"), Decimal("0.5"), {"truncated": 1})
+    assert tally(through_json(line, FULL)) == total
 
 
 FAILED, OK = Failure(Kind.SERVER, "boom", 500), completion()

@@ -121,6 +121,31 @@ def test_every_exchange_is_kept_with_its_number_and_its_cost(place: Place) -> No
 # Statuses and columns
 
 
+def several(count: int) -> Said:
+    """An answer with `count` choices, the last first."""
+    body = ok().body
+    texts = [{**body["choices"][0], "index": index, "message": {"content": f"c{index}"}} for index in range(count)]
+    return Said(200, body | {"choices": texts[::-1]})
+
+
+def test_fewer_choices_than_asked_for_are_kept_and_told_once_and_at_the_end(place: Place) -> None:
+    place.endpoint.answer = lambda seen: several(3 if seen.text == "say row 0" else 2 if seen.number % 2 else 1)
+    place.job(request={"n": 3})
+    done = place.run()
+    assert done.code == 0
+    rows = place.records()
+    assert [choice["content"] for choice in rows[0]["choices"]] == ["c0", "c1", "c2"]
+    assert {len(row["choices"]) for row in rows[1:]} == {1, 2}
+    assert {row["content"] for row in rows} == {"c0"}
+    assert done.err.count("the server may ignore n: row ") == 1
+    assert "\n  rows with fewer choices than asked for: 5; row " in done.err
+    assert done.err.count(" of 3") == 2
+    assert "the server may ignore n" in (place.run_root / "run.log").read_text()
+    place.endpoint.answer = lambda seen: several(3)
+    again = place.run("--fresh")
+    assert "fewer choices" not in again.err
+
+
 def test_what_an_answer_is_becomes_its_status(place: Place) -> None:
     answers = [
         ok(),
