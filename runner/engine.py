@@ -19,18 +19,16 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random
 from runner.admission import Admission
 from runner.errors import RunnerError
 from runner.exchange import Exchange, Work
-from runner.halts import Pause, Watch
-from runner.pace import FIRST_LIMIT, Bucket, Lane, Learning, Limit, Slots, wait_of
+from runner.lanes import Lanes, is_charged
+from runner.pace import Lane
 from runner.ports import Ended, Event, Settings, Wiring, iso_now
-from runner.records import Completion, Failure, Kind, Request, Settled
+from runner.records import Failure, Reply, Request, Settled
 from runner.retry import Again, change_after, counts, next_step
 from runner.stop import Stop
 
 WORKERS_PER_SLOT = 4
 #: When rows name their models, rows of a throttled one must not keep the others from being taken up.
 WORKERS_FOR_MODELS = 4096
-#: The endpoint is well and turns this row down.
-REFUSALS = (Kind.REQUEST, Kind.POLICY)
 
 
 class LocalEngine:
@@ -39,8 +37,9 @@ class LocalEngine:
     def __init__(self, wiring: Wiring, settings: Settings) -> None:
         self.wiring = wiring
         self.settings = settings
-        self.lanes: dict[str, tuple[Lane, Watch]] = {}
-        self.slots = Slots(min(FIRST_LIMIT, settings.concurrency) if settings.learns else settings.concurrency)
+        self.lanes = Lanes(wiring, settings)
+        self.lanes.on_room = self._hire
+        self.slots = self.lanes.slots
         self.bug: Exception | None = None
         self._admission: Admission | None = None
         self._start_worker: Callable[[], object] = lambda: None
@@ -71,12 +70,7 @@ class LocalEngine:
     @property
     def waiting_for(self) -> str | None:
         """In words, what holds the rows back now; None when nothing does."""
-        now = self.wiring.clock()
-        closed = [(model, lane) for model, (lane, _) in self.lanes.items() if lane.gate.open_in(now) > 0]
-        if not closed:
-            return None
-        model, lane = closed[0]
-        return f"{model}: waiting {lane.gate.open_in(now):.0f} s ({lane.gate.closings}. time in a row)"
+        return self.lanes.waiting_for()
 
     async def _leave_on(self, stop: Stop, everything: anyio.CancelScope) -> None:
         """What is in flight may finish, for drain_s at most; a second signal does not wait."""
@@ -131,7 +125,7 @@ class LocalEngine:
         return turn if isinstance(turn, Settled) else None
 
     def _begin(self, request: Request) -> Work:
-        lane, watch = self.lanes.get(request.model) or self._new_lane(request.model)
+        lane, watch = self.lanes.of(request.model)
         return Work(request, lane, watch, self.wiring.clock())
 
     def _take_up(self, work: Work) -> bool:
@@ -148,22 +142,6 @@ class LocalEngine:
 
     def _unsent(self, work: Work, failure: Failure) -> Settled:
         return self._as_it_is(work) if work.answers else work.unsent(failure)
-
-    def _new_lane(self, model: str) -> tuple[Lane, Watch]:
-        settings = self.settings
-        per_minute = (settings.requests_per_minute, settings.tokens_per_minute)
-        requests, tokens = (Bucket(limit) if limit else None for limit in per_minute)
-        limit = (Learning if settings.learns else Limit)(settings.concurrency)
-        self.lanes[model] = Lane(limit, requests, tokens), Watch(settings.terms)
-        self._make_room()
-        return self.lanes[model]
-
-    def _make_room(self) -> None:
-        """As many slots as the lanes have found to be good."""
-        if self.settings.learns:
-            found = sum(int(lane.limit.now) for lane, _ in self.lanes.values())
-            self.slots.most = min(self.settings.concurrency, found)
-            self._hire()
 
     async def _back_off(
         self, first: Again, work: Work, events: MemoryObjectSendStream[Event], stop: Stop
@@ -250,23 +228,22 @@ class LocalEngine:
 
     async def _talk(self, work: Work, body: bytes) -> Exchange:
         sent_at, at = self.wiring.clock(), iso_now()
+        mark = work.lane.mark(sent_at)
         self.wiring.sent(work.asking, work.n, at)
         reply = await self.wiring.send(body)
+        if isinstance(reply, Reply):
+            work.lane.read(self.wiring.clock(), mark, self.wiring.readings(reply))
         outcome = reply if isinstance(reply, Failure) else self.wiring.judge(reply, work.asking)
         return work.ended(outcome, (at, sent_at, self.wiring.clock() - sent_at), self.wiring)
 
     def _verdict(self, work: Work, exchange: Exchange) -> Settled | Again | RunnerError:
         outcome = exchange.outcome
-        if isinstance(outcome, Completion) or outcome.kind is Kind.OUTPUT:
-            self._note_answer(work, exchange)
-        elif outcome.kind in REFUSALS:
-            work.watch.alive()
-            work.lane.gate.success(exchange.sent_at)
-        if isinstance(outcome, Failure):
-            halted = self._halted(work, outcome, exchange.sent_at)
-            if halted:
-                return halted
-            work.counted += counts(outcome)
+        probing = work.lane.breaker.open
+        halted = self.lanes.heard(work, exchange)
+        if halted:
+            return halted
+        if isinstance(outcome, Failure):  # while the breaker is open a failure says nothing about its row
+            work.counted += counts(outcome) and not (probing and is_charged(outcome))
         again = next_step(outcome, work.so_far, self.settings.policy)
         if again is None:
             return work.settled(outcome, self.wiring.price_source(work.request.model))
@@ -274,30 +251,6 @@ class LocalEngine:
             work.fell_short(outcome)
             work.ask(again.change, self.wiring)
         return again
-
-    def _note_answer(self, work: Work, exchange: Exchange) -> None:
-        now, usage = self.wiring.clock(), exchange.outcome.usage
-        work.watch.success(now)
-        difference = 0 if usage.total_tokens is None else usage.total_tokens - work.asking.tokens
-        before = work.lane.limit.now
-        work.lane.succeeded(now, exchange.sent_at, usage.completion_tokens or 1, difference)
-        if work.lane.limit.now != before:
-            self._make_room()
-
-    def _halted(self, work: Work, failure: Failure, sent_at: float) -> RunnerError | None:
-        """Ask what the failure says about the whole job; close the gate when it says wait."""
-        now = self.wiring.clock()
-        if failure.kind is Kind.AUTH and self.wiring.rekey():
-            work.watch.rekeyed(now)
-            judged: RunnerError | Pause | None = Pause(0.0)
-        else:
-            judged = work.watch.judge(failure, now, sent_at)
-        if not isinstance(judged, Pause):
-            return judged
-        wait_s = wait_of(judged.wait_s, work.lane.gate.closings, self.settings.max_backoff_s, self.wiring.luck())
-        work.lane.failed(failure, now, sent_at, wait_s)
-        self._make_room()
-        return None
 
 
 async def _next(requests: MemoryObjectReceiveStream[Request]) -> Request | None:

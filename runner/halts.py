@@ -105,6 +105,14 @@ class Watch:
             return LaterError(said, hint="run the same command again later, or lower limits.concurrency")
         return Pause(failure.wait_s)
 
+    def broken(self, failure: Failure, now_s: float) -> RunnerError | Pause:
+        """A probe of a lane most of whose requests failed has failed too."""
+        longest = self.terms.max_wait_s if self.answered else min(FIRST_CONTACT_S, self.terms.max_wait_s)
+        if self._trouble_for(now_s) <= longest:
+            return Pause(None)
+        said = f"more than half of the requests failed, and every probe for {duration(longest)}: {failure.message}"
+        return LaterError(said, hint="run the same command again later; rows that were being probed are not lost")
+
     def _outage(self, failure: Failure, now_s: float) -> RunnerError | Pause:
         longest = self.terms.outage_s if self.answered else min(FIRST_CONTACT_S, self.terms.outage_s)
         if self._trouble_for(now_s) < longest:

@@ -5,7 +5,7 @@ Rule: an engine knows the job only by these: the wire, the rules and the clocks 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from runner.columns import is_answer
 from runner.halts import Terms
+from runner.pace import Reading
 from runner.reask import Bound
 from runner.records import Attempt, Failure, Outcome, Reply, Request, Settled, Usage
 from runner.retry import Policy
@@ -65,6 +66,7 @@ class Wiring:
     price_source: Callable[[str], str | None] = lambda model: None
     bound: Bound = lambda model, more_bytes, more_tokens: None
     clock: Callable[[], float] = anyio.current_time
+    readings: Callable[[Reply], Sequence[Reading]] = lambda reply: ()  #: what it says is left of the limits
     fill: Fill | None = None  #: None: requests are sent as they are
 
 

@@ -21,6 +21,7 @@ from runner.records import Failure, Outcome, Reply, Request
 from runner.retry import Policy
 from runner.spec import JobSpec
 from runner.transport import Endpoint, Transport, TransportLimits
+from runner.wire.allowances import readings
 from runner.wire.decode import decode
 
 
@@ -63,6 +64,7 @@ def engine_of(prepared: Prepared, keeper: Keeper, transport: Transport, key: Key
         price_source=prices.source,
         fill=Media(folder).filled if folder else None,
         bound=lambda model, size, tokens: upper_bound(size, tokens, 1, prices.of(model)),
+        readings=lambda reply: readings(reply.headers, time.time()),
         clock=time.monotonic,  # the loop's own clock counts whole milliseconds under uvloop
     )
     return LocalEngine(wiring, settings_of(prepared))

@@ -20,6 +20,7 @@ from runner.halts import Terms
 from runner.ports import Event, Settings, Wiring
 from runner.records import Choice, Completion, Failure, Kind, Outcome, Reply, Request, Settled, Status, Usage
 from runner.stop import Stop
+from runner.wire.allowances import readings
 
 TOKENS = Usage(prompt_tokens=10, completion_tokens=5, total_tokens=15)
 ANSWER = Completion(Status.OK, (Choice(0, "yes", "stop"),), TOKENS)
@@ -156,6 +157,7 @@ def night(provider: Provider, rows: int, **settings: object) -> Night:
         sent=lambda request, n, at: None,
         rekey=lambda: False,
         luck=random.Random(3).random,
+        readings=lambda reply: readings(reply.headers, anyio.current_time()),
     )
     made = Night(provider, LocalEngine(wiring, Settings(**given)))  # type: ignore[arg-type]
     run_virtual(_run, made, rows)
@@ -172,24 +174,25 @@ async def _run(made: Night, rows: int) -> None:
     for row in range(rows):
         give.send_nowait(Request(row, b"{}", f"hash {row}", "m", TOKENS.total_tokens or 0))
     give.close()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_collect, made, take)
-        tasks.start_soon(_look, made, tasks.cancel_scope)
-        await made.engine.run(requests, events, Stop())
-        made.ended_s = anyio.current_time()
-        tasks.cancel_scope.cancel()
+    async with anyio.create_task_group() as looking:
+        looking.start_soon(_look, made)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_collect, made, take)
+            await made.engine.run(requests, events, Stop())
+            made.ended_s = anyio.current_time()
+        looking.cancel_scope.cancel()
 
 
 async def _collect(made: Night, take: anyio.abc.ObjectReceiveStream[Event]) -> None:
-    async for event in take:
-        if isinstance(event, Settled):
-            made.settled.append(event)
-            made.engine.saved(1)
+    async with take:
+        async for event in take:
+            if isinstance(event, Settled):
+                made.settled.append(event)
+                made.engine.saved(1)
 
 
-async def _look(made: Night, scope: anyio.CancelScope) -> None:
+async def _look(made: Night) -> None:
     while True:
-        lanes = list(made.engine.lanes.values())
-        limit = lanes[0][0].limit.now if lanes else 0.0
+        limit = made.engine.lanes.of("m")[0].limit.now
         made.seen.append((anyio.current_time(), len(made.settled), limit))
         await anyio.sleep(1.0)

@@ -53,6 +53,7 @@ LAYERS = {
         "ports",
         "admission",
         "exchange",
+        "lanes",
         "engine",
         "keep",
         "feed",

@@ -2,15 +2,31 @@
 
 Rule: a lane is one (endpoint, model); what throttles one lane never slows another. A lane holds a gate (closed by 429,
 503, an outage, a refused key), a limit on requests in flight, a tempo (requests a second, once something was refused),
-and the job's own token buckets. `Slots` is over all lanes: it bounds what is on the wire and what has come back but is
-not durable yet.
+meters of what the provider says is left, a breaker, and the job's own token buckets. `Slots` is over all lanes: it
+bounds what is on the wire and what has come back but is not durable yet.
 """
 
+from runner.pace.breaker import Breaker
 from runner.pace.bucket import Bucket
 from runner.pace.gate import Gate, wait_of
-from runner.pace.lane import Lane
+from runner.pace.lane import Lane, Mark
 from runner.pace.limit import FIRST_LIMIT, Learning, Limit
+from runner.pace.meter import Meter, Reading
 from runner.pace.slots import Slots
 from runner.pace.tempo import Tempo
 
-__all__ = ["FIRST_LIMIT", "Bucket", "Gate", "Lane", "Learning", "Limit", "Slots", "Tempo", "wait_of"]
+__all__ = [
+    "FIRST_LIMIT",
+    "Breaker",
+    "Bucket",
+    "Gate",
+    "Lane",
+    "Learning",
+    "Limit",
+    "Mark",
+    "Meter",
+    "Reading",
+    "Slots",
+    "Tempo",
+    "wait_of",
+]

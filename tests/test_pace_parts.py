@@ -1,0 +1,261 @@
+"""Tempo, learning limit, meter and breaker, each alone; whole nights are in test_nights.py."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.pace import FIRST_LIMIT, Breaker, Lane, Learning, Limit, Meter, Reading, Tempo
+from runner.pace.limit import Phase
+from runner.records import Failure, Kind
+from runner.wire.allowances import readings
+
+NOW = 1_741_305_600.0
+
+
+def sent(tempo: Tempo, count: int, now: float, apart_s: float = 0.0) -> float:
+    for _ in range(count):
+        tempo.take(now)
+        now += apart_s
+    return now
+
+
+def test_requests_are_not_spaced_before_anything_is_refused() -> None:
+    tempo = Tempo()
+    sent(tempo, 1000, 0.0)
+    assert (tempo.ready_in(0.0), tempo.rate) == (0.0, None)
+
+
+def test_after_a_refusal_the_next_leaves_when_the_gate_opens_and_the_others_are_spaced() -> None:
+    tempo = Tempo()
+    now = sent(tempo, 200, 0.0, 0.01)
+    tempo.refuse(now, reopens_at=now + 1)
+    assert tempo.rate == pytest.approx(60, rel=0.05)
+    assert tempo.ready_in(now + 1) == 0
+    tempo.take(now + 1)
+    assert tempo.ready_in(now + 1) == pytest.approx(1 / 60, rel=0.05)
+
+
+def test_a_refusal_of_the_first_request_after_a_pause_says_nothing_about_the_pace() -> None:
+    tempo = Tempo()
+    tempo.refuse(sent(tempo, 100, 0.0, 0.01), reopens_at=2.0)
+    before = tempo.rate
+    for second in range(2, 100, 2):
+        tempo.take(float(second))
+        tempo.refuse(second + 0.1, reopens_at=second + 2.0)
+    assert tempo.rate == before
+
+
+def held_for(tempo: Tempo, seconds: float, now: float) -> float:
+    """Rows wait the whole time, and leave when they may."""
+    end = now + seconds
+    while now < end:
+        wait_s = tempo.ready_in(now)
+        if wait_s == 0:
+            tempo.take(now)
+        now += max(wait_s, 1e-3)
+    return now
+
+
+def test_while_it_holds_rows_back_the_tempo_comes_back_to_what_failed_and_goes_beyond() -> None:
+    tempo = Tempo()
+    now = sent(tempo, 200, 0.0, 0.01)
+    tempo.refuse(now, reopens_at=now)
+    rates = []
+    for _ in range(12):
+        now = held_for(tempo, 1.0, now)
+        rates.append(tempo.rate or 0)
+    assert rates == sorted(rates)
+    assert rates[3] == pytest.approx(100, rel=0.06)
+    assert rates[11] > 200
+
+
+def test_a_tempo_that_holds_nobody_back_does_not_grow() -> None:
+    tempo = Tempo()
+    now = sent(tempo, 200, 0.0, 0.01)
+    tempo.refuse(now, reopens_at=now)
+    before = tempo.rate
+    for second in range(5, 50):
+        assert tempo.ready_in(now + second) == 0
+        tempo.take(now + second)
+    assert tempo.rate == before
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(st.floats(0, 20), st.booleans()), min_size=1, max_size=60))
+def test_a_tempo_stays_a_rate_whatever_happens(steps: list[tuple[float, bool]]) -> None:
+    tempo, now = Tempo(), 0.0
+    for pause_s, refused in steps:
+        now += pause_s
+        wait_s = tempo.ready_in(now)
+        assert 0 <= wait_s <= 100.0
+        now += wait_s
+        tempo.take(now)
+        if refused:
+            tempo.refuse(now, now + 1.0)
+            assert tempo.rate is not None and tempo.rate >= 0.01
+
+
+def answers(limit: Learning, seconds: float, now: float, latency_s: float = 1.0, full: bool = True) -> float:
+    """As many answers as fit: each took latency_s, and the limit was reached or not."""
+    end = now + seconds
+    while now < end:
+        count = int(limit.now)
+        now += latency_s
+        for _ in range(count):
+            limit.grow(count if full else count // 4, now, latency_s, 10.0)
+    return now
+
+
+def test_a_learning_limit_doubles_while_more_in_flight_gives_more() -> None:
+    limit = Learning(1024)
+    assert limit.now == FIRST_LIMIT
+    answers(limit, 10.0, 0.0)
+    assert limit.now >= 256
+
+
+def test_a_learning_limit_does_not_grow_while_it_is_not_reached() -> None:
+    limit = Learning(1024)
+    answers(limit, 60.0, 0.0, full=False)
+    assert limit.now == FIRST_LIMIT
+
+
+def test_a_learning_limit_settles_where_more_only_waits_longer() -> None:
+    limit, now = Learning(1024), 0.0
+    for _ in range(40):  # a server that takes 100 at once
+        now = answers(limit, 1.0, now, latency_s=max(1.0, limit.now / 100))
+    assert 80 <= limit.now <= 200
+    assert limit.phase is not Phase.DOUBLING
+
+
+def test_a_learning_limit_comes_back_after_a_cut_to_just_below_where_it_was_cut() -> None:
+    limit = Learning(1024)
+    now = answers(limit, 8.0, 0.0)
+    at = limit.now
+    limit.shrink(int(at), now)
+    assert limit.now == pytest.approx(0.75 * at)
+    answers(limit, 12.0, now)
+    assert 0.9 * at <= limit.now
+
+
+def test_a_learning_limit_never_passes_the_most_and_never_falls_below_one() -> None:
+    limit, now = Learning(20), 0.0
+    now = answers(limit, 20.0, now)
+    assert limit.now <= 20
+    for _ in range(30):
+        limit.shrink(1, now)
+    assert limit.now == 1.0
+
+
+def test_what_is_left_is_spread_over_the_time_to_the_reset() -> None:
+    meter = Meter()
+    meter.read(0.0, sent_at=-1.0, reading=Reading("r", "requests", 30, 60.0), sent_since=0)
+    assert meter.ready_in(0.0, 1) == pytest.approx(2.0)
+    assert meter.ready_in(2.0, 1) == 0
+    meter.take(2.0, 1)
+    assert meter.ready_in(2.0, 1) == pytest.approx(2.0)
+    assert meter.ready_in(60.0, 1) == 0  # the reset
+
+
+def test_what_left_after_the_reading_is_not_left_any_more() -> None:
+    meter = Meter()
+    meter.read(0.0, sent_at=-1.0, reading=Reading("r", "requests", 30, 60.0), sent_since=20)
+    assert meter.ready_in(0.0, 1) == pytest.approx(6.0)
+
+
+def test_a_reading_of_an_earlier_request_does_not_undo_a_later_one() -> None:
+    meter = Meter()
+    meter.read(1.0, sent_at=0.5, reading=Reading("r", "requests", 0, 60.0), sent_since=0)
+    meter.read(1.1, sent_at=0.4, reading=Reading("r", "requests", 500, 60.0), sent_since=0)
+    assert meter.ready_in(1.1, 1) > 1
+
+
+def test_with_nothing_left_one_request_asks_again_long_before_the_reset() -> None:
+    meter = Meter()
+    meter.read(0.0, sent_at=-1.0, reading=Reading("r", "requests", 0, 60.0), sent_since=0)
+    assert meter.ready_in(0.0, 1) == pytest.approx(7.5)
+    meter.take(7.5, 1)
+    assert meter.ready_in(7.5, 1) == pytest.approx(52.5)
+
+
+def test_a_lane_counts_tokens_by_tokens_and_requests_by_requests() -> None:
+    lane = Lane(Limit(10))
+    lane.take(0.0, 100)
+    mark = lane.mark(0.0)
+    lane.take(0.5, 400)
+    lane.read(1.0, mark, [Reading("t", "tokens", 1000, 60.0), Reading("r", "requests", 61, 60.0)])
+    assert lane.meters["t"][1].per_s == pytest.approx(10.0)  # 600 of the 1000 tokens are left
+    assert lane.meters["r"][1].per_s == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        (
+            {"x-ratelimit-remaining-requests": "499", "x-ratelimit-reset-requests": "1m0.5s"},
+            [("requests", 499.0, 60.5)],
+        ),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "12ms"}, [("tokens", 0.0, 0.012)]),
+        (
+            {
+                "anthropic-ratelimit-output-tokens-remaining": "5",
+                "anthropic-ratelimit-requests-remaining": "7",
+                "anthropic-ratelimit-requests-reset": "2025-03-07T00:01:00Z",
+            },
+            [("requests", 7.0, 60.0)],
+        ),
+        ({"x-ratelimit-remaining": "3", "x-ratelimit-reset": "1741305630000"}, [("requests", 3.0, 30.0)]),
+        ({"x-ratelimit-remaining": "3", "x-ratelimit-reset": "1741305630"}, [("requests", 3.0, 30.0)]),
+        ({"ratelimit-remaining": "3", "ratelimit-reset": "30"}, [("requests", 3.0, 30.0)]),
+        (
+            {"llm_provider-x-ratelimit-remaining-requests": "1", "llm_provider-x-ratelimit-reset-requests": "2s"},
+            [("requests", 1.0, 2.0)],
+        ),
+        ({"x-ratelimit-remaining-requests": "-1", "x-ratelimit-reset-requests": "1s"}, []),
+        ({"x-ratelimit-remaining-requests": "9"}, []),
+        ({"x-ratelimit-remaining-requests": "9", "x-ratelimit-reset-requests": "0"}, []),
+        ({"x-ratelimit-remaining-requests": "nan", "x-ratelimit-reset-requests": "1s"}, []),
+        ({"x-ratelimit-remaining-requests": "many", "x-ratelimit-reset-requests": "soon"}, []),
+        ({}, []),
+    ],
+)
+def test_headers_of_every_spelling_are_read_and_nonsense_is_not(
+    headers: dict[str, str], found: list[tuple[str, float, float]]
+) -> None:
+    told = [(reading.what, reading.remaining, reading.reset_s) for reading in readings(headers, NOW)]
+    assert told == [(what, left, pytest.approx(reset_s)) for what, left, reset_s in found]
+
+
+def test_the_breaker_opens_when_more_than_half_of_the_last_hundred_failed() -> None:
+    breaker = Breaker()
+    for _ in range(100):
+        breaker.see(failed=False)
+    for count in range(1, 52):
+        assert not breaker.open
+        breaker.see(failed=True)
+        assert breaker.open == (count == 51)
+
+
+def test_one_answer_closes_the_breaker_and_the_count_begins_anew() -> None:
+    breaker = Breaker()
+    for _ in range(51):
+        breaker.see(failed=True)
+    assert breaker.open
+    breaker.see(failed=False)
+    assert not breaker.open
+    for _ in range(50):
+        breaker.see(failed=True)
+    assert not breaker.open
+
+
+def test_a_lane_whose_breaker_is_open_is_probed_and_keeps_its_limit() -> None:
+    lane = Lane(Limit(10))
+    for _ in range(51):
+        lane.breaker.see(failed=True)
+    lane.failed(Failure(Kind.SERVER, "down", 500), now=1.0, sent_at=0.5, wait_s=1.0)
+    assert (lane.gate.probing, lane.limit.now) == (True, 10)
+    lane.take(2.0, 0)
+    assert lane.ready_in(2.0, 0) is None
+    lane.succeeded(3.0, sent_at=2.0, work=1, token_difference=0)
+    assert (lane.gate.probing, lane.breaker.open) == (False, False)
