@@ -11,7 +11,7 @@ are seen to be fine without it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from runner.spec.body import MESSAGE
@@ -102,17 +102,26 @@ def turn(answer: Mapping[str, Any], tools: Any) -> dict[str, Any] | None:
     A call that came without an id is given one: the tool's message must name it. Reasoning is no part of the turn:
     providers refuse it, or bill it again.
     """
-    content, refusal, calls = answer["content"], answer["refusal"], answer["tool_calls"] or []
+    content, refusal = answer["content"], answer["refusal"]
+    calls = wire_calls(answer["tool_calls"] or (), custom_names(tools))
     if answer["status"] == "failed" and content is None and not refusal and not calls:
         return None
     message = {"role": "assistant", "content": content if content is not None or calls or refusal else ""}
     message |= {"refusal": refusal} if refusal else {}
-    custom = {tool["custom"]["name"] for tool in tools or () if tool["type"] == "custom"}
-    made = [_call(call, number, call["name"] in custom) for number, call in enumerate(calls)]
-    return message | ({"tool_calls": made} if made else {})
+    return message | ({"tool_calls": calls} if calls else {})
 
 
-def _call(call: Mapping[str, Any], number: int, is_custom: bool) -> dict[str, Any]:
+def wire_calls(calls: Sequence[Mapping[str, Any]], custom: Collection[str]) -> list[dict[str, Any]]:
+    """Calls of the result columns as the wire has them. `custom`: the tools that are no functions."""
+    return [_wire_call(call, number, call["name"] in custom) for number, call in enumerate(calls)]
+
+
+def custom_names(tools: Any) -> frozenset[str]:
+    """The tools of a request that take text and no arguments."""
+    return frozenset(tool["custom"]["name"] for tool in tools or () if tool["type"] == "custom")
+
+
+def _wire_call(call: Mapping[str, Any], number: int, is_custom: bool) -> dict[str, Any]:
     kind, argument = ("custom", "input") if is_custom else ("function", "arguments")
     members = {"name": call["name"] or "", argument: call["arguments"] or ""}
     return {"id": call["id"] or f"call_{number}", "type": kind, kind: members}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.interchange.requests import PATH, Lines, custom_id, request_line
-from runner.interchange.results import result_line
+from runner.interchange.results import Names, result_line
 from runner.outputs.each import output_asked_by
 from runner.records import Choice, Completion, Failure, Kind, Status
 
@@ -132,7 +132,7 @@ ROW: dict[str, Any] = {
 
 
 def line(**changes: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(orjson.dumps(result_line(ROW | changes, "a", "batch_req_1")))
+    found: dict[str, Any] = json.loads(orjson.dumps(result_line(ROW | changes, Names("batch_req_1", "a", {"note"}))))
     assert list(found) == ["id", "custom_id", "response", "error"]
     assert (found["id"], found["custom_id"]) == ("batch_req_1", "a")
     return found
@@ -192,9 +192,10 @@ def test_what_the_server_owed_and_did_not_say_is_ours() -> None:
 
 
 def test_calls_choices_and_logprobs_have_the_shape_of_the_wire() -> None:
-    calls = [{"id": "c1", "name": "f", "arguments": "{}"}]
+    calls = [{"id": "c1", "name": "f", "arguments": "{}"}, {"id": None, "name": "note", "arguments": "x"}]
     message = line(tool_calls=calls)["response"]["body"]["choices"][0]["message"]
-    assert message == {"role": "assistant", "content": None, "refusal": None, "tool_calls": [CALL]}
+    noted = {"id": "call_1", "type": "custom", "custom": {"name": "note", "input": "x"}}
+    assert message == {"role": "assistant", "content": None, "refusal": None, "tool_calls": [CALL, noted]}
     top = [{"token": "a", "logprob": -0.5}]
     tokens = [{"token": "a", "logprob": -0.5, "top": top}]
     plain = {"finish_reason": "stop", "refusal": None, "tool_calls": None}

@@ -269,3 +269,26 @@ def test_the_parser_calls_nothing_that_opens_a_file() -> None:
     for file in Path(runner.spec.__file__).parent.glob("*.py"):
         calls = [node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
         assert "open" not in {getattr(call, "id", getattr(call, "attr", "")) for call in calls}, file
+
+
+@pytest.mark.parametrize(
+    ("members", "fits"),
+    [
+        ({"input": {"path": "a", "format": "openai_batch"}}, True),
+        ({"input": {"path": "a", "format": "openai_batch"}, "request": {"model": "m", "messages": "{{ h }}"}}, False),
+        ({"input": {"path": "a"}, "request": {"model": "m", "messages": "{{ h }}"}}, True),
+        ({"input": {"path": "a"}, "request": {"model": "m", "messages": ["{{ h }}"]}}, True),
+        ({"input": {"path": "a"}}, False),
+    ],
+)
+def test_editors_know_where_the_requests_stand(members: dict[str, Any], fits: bool) -> None:
+    assert jsonschema_rs.is_valid(json_schema(), members) is fits
+
+
+def test_a_batch_file_needs_no_request_and_names_its_rows() -> None:
+    plain = job("input: {path: a, format: openai_batch}\n")
+    assert plain.input.id_column == "custom_id"
+    assert plain.request.messages == "{{ body.messages }}"
+    again = parse(plain.dump(), "run.json", read_file=read_no_file, overrides=["limits.concurrency=2"])
+    assert again.request == plain.request
+    assert job("input: {path: a, format: openai_batch, id_column: other}\nrequest:\n").input.id_column == "other"

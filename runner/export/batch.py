@@ -11,12 +11,13 @@ from typing import Any
 
 import orjson
 
+from runner.conversation import custom_names
 from runner.errors import UsageError
 from runner.export.naming import custom_ids, plain_ids
 from runner.export.plain import values
 from runner.export.writers import ROWS_AT_ONCE, Stream
 from runner.interchange.requests import custom_id
-from runner.interchange.results import result_line
+from runner.interchange.results import Names, result_line
 from runner.prepare import Prepared
 
 
@@ -64,6 +65,7 @@ class BatchResults:
     def __init__(self, layout: Results, out: Stream) -> None:
         self._layout = layout
         self._out = out
+        self._custom = custom_names(layout.prepared.prompt.constants.get("tools"))
         self._range: tuple[int, list[str]] = (-1, [])  #: the last whose names were looked up
 
     def write(self, table: Any) -> int:
@@ -71,7 +73,7 @@ class BatchResults:
             columns = [values(batch.column(name)) for name in self._layout.own]
             rows = [dict(zip(self._layout.names, row, strict=True)) for row in zip(*columns, strict=True)]
             lines = zip(rows, self._names(batch, [row["row_index"] for row in rows]), strict=True)
-            made = (result_line(row, name, f"batch_req_{row['row_index']:012d}") for row, name in lines)
+            made = (result_line(row, Names(_line_id(row["row_index"]), name, self._custom)) for row, name in lines)
             self._out.write(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in made))
         return int(table.num_rows)
 
@@ -89,3 +91,7 @@ class BatchResults:
             self._range = number, custom_ids(layout.prepared, number)
         first = layout.prepared.survey.ranges[number].first
         return [self._range[1][row - first] for row in rows]
+
+
+def _line_id(row: int) -> str:
+    return f"batch_req_{row:012d}"

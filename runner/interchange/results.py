@@ -7,26 +7,38 @@ an answer that was paid for and not taken has both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
 
+from runner.conversation import wire_calls
+
 _REFUSED = range(300, 600)
 _OK = 200
 
 
-def result_line(row: Mapping[str, Any], custom_id: str, line_id: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a line and its row are called, and the tools of the request that are no functions."""
+
+    line: str
+    row: str
+    custom_tools: Collection[str] = ()
+
+
+def result_line(row: Mapping[str, Any], names: Names) -> dict[str, Any]:
     """row: result columns without prefix, as plain values (export/plain.py)."""
-    return {"id": line_id, "custom_id": custom_id, "response": _response(row, line_id), "error": _error(row)}
+    return {"id": names.line, "custom_id": names.row, "response": _response(row, names), "error": _error(row)}
 
 
-def _response(row: Mapping[str, Any], line_id: str) -> dict[str, Any] | None:
+def _response(row: Mapping[str, Any], names: Names) -> dict[str, Any] | None:
     attempts = row["attempts"] or ()
     request_id = (attempts[-1]["request_id"] if attempts else None) or ""
     if _has_answer(row):
-        return {"status_code": _OK, "request_id": request_id, "body": _raw(row) or _completion(row, line_id)}
+        return {"status_code": _OK, "request_id": request_id, "body": _raw(row) or _completion(row, names)}
     if row["http_status"] in _REFUSED:
         said = {"message": row["error"], "type": row["error_kind"], "param": None, "code": None}
         return {"status_code": row["http_status"], "request_id": request_id, "body": {"error": said}}
@@ -55,14 +67,14 @@ def _raw(row: Mapping[str, Any]) -> Any:
         return None
 
 
-def _completion(row: Mapping[str, Any], line_id: str) -> dict[str, Any]:
+def _completion(row: Mapping[str, Any], names: Names) -> dict[str, Any]:
     tier = {"service_tier": row["service_tier"]} if row["service_tier"] else {}
     return {
-        "id": row["response_id"] or f"chatcmpl-{line_id}",
+        "id": row["response_id"] or f"chatcmpl-{names.line}",
         "object": "chat.completion",
         "created": row["created"] if row["created"] is not None else _seconds(row["finished_at"]),
         "model": row["model_returned"] or row["model"],
-        "choices": [_choice(choice) for choice in row.get("choices") or [{**row, "index": 0}]],
+        "choices": [_choice(each, names.custom_tools) for each in row.get("choices") or [{**row, "index": 0}]],
         "usage": _usage(row),
         **tier,
         "system_fingerprint": row["system_fingerprint"],
@@ -73,21 +85,16 @@ def _seconds(instant: str | None) -> int:
     return int(datetime.fromisoformat(instant).timestamp()) if instant else 0
 
 
-def _choice(choice: Mapping[str, Any]) -> dict[str, Any]:
+def _choice(choice: Mapping[str, Any], custom: Collection[str]) -> dict[str, Any]:
     message = {"role": "assistant", "content": choice["content"], "refusal": choice["refusal"]}
     message |= {"reasoning_content": choice["reasoning"]} if choice.get("reasoning") else {}
-    message |= {"tool_calls": [_call(call) for call in choice["tool_calls"]]} if choice["tool_calls"] else {}
+    message |= {"tool_calls": wire_calls(choice["tool_calls"], custom)} if choice["tool_calls"] else {}
     return {
         "index": choice["index"],
         "message": message,
         "logprobs": _logprobs(choice.get("logprobs")),
         "finish_reason": choice["finish_reason"],
     }
-
-
-def _call(call: Mapping[str, Any]) -> dict[str, Any]:
-    function = {"name": call["name"], "arguments": call["arguments"]}
-    return {"id": call["id"], "type": "function", "function": function}
 
 
 def _logprobs(tokens: Sequence[Mapping[str, Any]] | None) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -205,9 +206,38 @@ def test_render_gives_three_requests_unless_more_or_all_are_asked_for(place: Pla
     )
 
 
-def test_lines_of_a_batch_file_do_not_stream(place: Place) -> None:
-    place.rows(1)
-    place.job(request={"stream": True, "stream_options": {"include_usage": True}})
-    if place.call("check", "job.yaml").code == 0:
-        (found,) = jsonl(place.call("render", "job.yaml", "-f", "openai_batch").out)
-        assert list(found["body"]) == ["model", "messages", "max_completion_tokens"]
+def test_lines_that_are_written_do_not_stream(place: Place) -> None:
+    write(place, [line(0, stream=True, stream_options={"include_usage": True}, wide=10**30, user='"stream"'), line(1)])
+    streamed, plain = jsonl(place.call("render", "job.yaml", "-f", "openai_batch").out)
+    assert streamed["body"] == line(0, wide=10**30, user='"stream"')["body"]
+    assert plain == line(1)
+
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def test_a_line_carries_the_bytes_of_local_files(place: Place) -> None:
+    (place.root / "dot.png").write_bytes(PNG)
+    place.rows(2)
+    parts = [{"type": "text", "text": "{{ text }}"}, {"type": "image_url", "image_url": {"file": "{{ file }}"}}]
+    content = json.loads(json.dumps(parts).replace("{{ file }}", "{{ 'dot.png' if id == 0 else 'gone.png' }}"))
+    place.job(request={"messages": [{"role": "user", "content": content}]})
+    done = place.call("render", "job.yaml", "-f", "openai_batch")
+    (found,) = jsonl(done.out)
+    url = found["body"]["messages"][0]["content"][1]["image_url"]
+    assert url == {"url": f"data:image/png;base64,{base64.b64encode(PNG).decode()}"}
+    assert (
+        "1 rows cannot be rendered and are not in it; first: row 1: messages.0.content.1.image_url.file: " in done.err
+    )
+
+
+def test_a_line_of_a_batch_file_reads_no_file_of_this_machine(place: Place) -> None:
+    part = {"type": "image_url", "image_url": {"file": "dot.png"}}
+    (place.root / "dot.png").write_bytes(PNG)
+    write(place, [line(0, messages=[{"role": "user", "content": [part]}])])
+    assert place.run().code == 1
+    (row,) = place.records()
+    assert (row["error_kind"], place.sent) == ("INPUT", 0)
+    assert "only when input.files_root names a folder" in row["error"]
