@@ -40,6 +40,7 @@ from runner.sources import (
     unpack,
 )
 from runner.sources.catalog import Frame
+from runner.sources.parquet import shape
 from runner.survey import Survey, SurveyOptions, survey
 
 JSONL = SurveyOptions(rows_per_part=3)
@@ -577,3 +578,21 @@ def test_runs_with_arrow_streams_that_pack_themselves_go_on(tmp_path: Path, monk
         pieces.append(sink.getvalue().to_pybytes())
     place = tmp_path / "r" / DIRECTORY
     assert everything(*earlier(found, place, "00000.0badcafe.arrows", ends, pieces)) == expected
+
+
+def test_a_copy_that_cannot_be_read_again_is_the_disk_s_fault(tmp_path: Path) -> None:
+    small, target = copies.SpoolFile(tmp_path / "a.zst"), copies.SpoolFile(tmp_path / "b.zst")
+    small.path.unlink()
+    with pytest.raises(StorageError, match=r"^cannot read .*/a\.zst: No such file or directory$"):
+        small.join(8, target)
+    small.close()
+    target.close()
+
+
+def test_a_parquet_file_that_ends_too_early_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(WIDE, path)
+    copy = copies.SpoolFile(tmp_path / "a.arrows.zst")
+    with pytest.raises(InputError, match=r"^t\.parquet has fewer rows than it says$"):
+        hugegroups.copy_rows(shape(path, "t.parquet"), [hugegroups.Piece(0, 1001)], copy)
+    copy.close()

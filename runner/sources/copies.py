@@ -63,9 +63,12 @@ class SpoolFile:
 
     def join(self, part: int, target: SpoolFile) -> None:
         """Write into `target` the same with one frame for each range of `part` rows; no frame is open."""
-        with self.path.open("rb") as handle:
-            for _, numbers in groupby(range(len(self._firsts)), lambda number: self._firsts[number] // part):
-                self._move(handle, [*numbers], target)
+        try:
+            with self.path.open("rb") as handle:
+                for _, numbers in groupby(range(len(self._firsts)), lambda number: self._firsts[number] // part):
+                    self._move(handle, [*numbers], target)
+        except OSError as error:
+            raise files.storage_error("cannot read", self.path, error) from error
 
     def finish(self) -> tuple[Frame, ...]:
         """Make it durable; its frames. May be called again."""

@@ -80,10 +80,12 @@ def _cut(batches: Iterator[Any], pieces: Iterable[Piece]) -> Iterator[tuple[Piec
 
 
 def _batches(each: Shape, rows: int) -> Iterator[Any]:
+    """All rows, `rows` at a time; no more than there are may be asked for."""
     with pq.ParquetFile(each.path, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file:
         batches = file.iter_batches(batch_size=rows)
         while (batch := _next(batches, each.label)) is not None:
             yield batch
+    raise InputError(f"{each.label} has fewer rows than it says", hint="write the file again")
 
 
 def _next(batches: Iterator[Any], label: str) -> Any:
