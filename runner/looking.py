@@ -5,15 +5,19 @@ Rule: as everywhere on the command line, heavy imports live inside the functions
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click import option
 
 from runner.errors import UsageError
 from runner.say import Say, plain
+
+if TYPE_CHECKING:
+    from runner.standing import RunStatus
 
 
 def words_of(words: Sequence[str], known: Sequence[str], flag: str) -> frozenset[str]:
@@ -23,29 +27,41 @@ def words_of(words: Sequence[str], known: Sequence[str], flag: str) -> frozenset
     return frozenset(words)
 
 
+_SIMULATED = option("--simulate", is_flag=True, help="JOB's simulated run, NAME.simulated.")
+
+
 @click.command()
 @click.argument("target", required=False, type=click.Path(path_type=Path))
+@_SIMULATED
 @option("--json", "as_json", is_flag=True, help="One JSON line a run.")
-def status(target: Path | None, as_json: bool) -> None:
+@option(
+    "--watch",
+    is_flag=False,
+    flag_value="2",
+    metavar="[SECONDS]",
+    help="Again and again, every 2 or so many seconds, until the run ends or Ctrl-C.",
+)
+def status(target: Path | None, simulate: bool, as_json: bool, watch: str | None) -> None:
     """How far a run is: of a job, a run directory, or every run under a directory [./runs, jobs/runs or here]."""
-    import json
-
+    from runner import watching
     from runner.standing import runs_under, status_of
 
-    root = run_root(target or _usual_place())
-    found = runs_under(root)
-    if not found:
+    every_s, target = watching.interval(watch, target) if watch else (0.0, target)
+    root = run_root(target or _usual_place(), simulate)
+    if not runs_under(root):
         raise UsageError(f"there is no run in {root}", hint="give a job file, a run directory, or a directory of runs")
-    for path in found:
-        seen = status_of(path)
-        if as_json:
-            click.echo(json.dumps(seen.to_json(), ensure_ascii=False))
-        else:
-            click.echo("\n".join(map(plain, seen.lines())))
+
+    def look() -> list[RunStatus]:
+        return [status_of(path) for path in runs_under(root)]
+
+    shown = watching.shown_on(sys.stdout, as_json=as_json, again=watch is not None)
+    if watch:
+        watching.watch(look, shown, every_s)
+    else:
+        shown.show(look())
 
 
 _RUN = click.argument("target", metavar="JOB|RUN", type=click.Path(path_type=Path))
-_SIMULATED = option("--simulate", is_flag=True, help="JOB's simulated run, NAME.simulated.")
 
 
 @click.command()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.halts import duration
 from runner.lock import is_held, read_owner
 from runner.parts import totals_to_json
 from runner.reading import open_directory, ranges_in
@@ -17,7 +18,8 @@ from runner.store import RunDirectory
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """One run at this moment. `live`: what the process that works on it said last; None when none does."""
+    """One run at this moment. `live`: what the process that works on it said last; None when it has said nothing yet,
+    or when none works on it."""
 
     root: Path
     name: str
@@ -57,9 +59,18 @@ class RunStatus:
         ]
         if self.owner:
             lines.append(f"  process {self.owner['pid']} on {self.owner['host']} since {self.owner['since']}")
-        if self.owner and self.live and self.live.get("waiting_for"):
-            lines.append(f"  {self.live['waiting_for']}")
+        if self.owner and self.live:
+            lines += [f"  {words}" for words in _pace(self.live)]
         return lines
+
+
+def _pace(live: dict[str, Any]) -> list[str]:
+    """What status.json says of now: `12.3 rows/s, 32 in flight, 5 min left`, and what it waits for."""
+    left = live.get("left_s")
+    words = [
+        f"{live['rows_per_s']:.1f} rows/s, {live['in_flight']} in flight" + (f", {duration(left)} left" if left else "")
+    ]
+    return [*words, live["waiting_for"]] if live.get("waiting_for") else words
 
 
 def outcomes(totals: Tally) -> str:
@@ -86,6 +97,7 @@ def status_of(path: Path) -> RunStatus:
     known = directory.read_run() or {}
     rows, ranges = ranges_in(directory)
     held = is_held(directory.lock)
+    owner = read_owner(directory.lock) if held else None
     standing = look(directory, ranges, live=held)
     totals = standing.settled
     totals.add(standing.removed)
@@ -99,9 +111,15 @@ def status_of(path: Path) -> RunStatus:
         rows=rows,
         totals=totals,
         finished=directory.read("manifest.json") is not None,
-        owner=read_owner(directory.lock) if held else None,
-        live=directory.read("status.json") if held else None,
+        owner=owner,
+        live=_live(directory, owner) if owner else None,
     )
+
+
+def _live(directory: RunDirectory, owner: dict[str, object]) -> dict[str, Any] | None:
+    """status.json, unless it is from a process before this one."""
+    said = directory.read("status.json")
+    return said if said and said["updated_at"] >= str(owner["since"]) else None
 
 
 def runs_under(path: Path) -> list[Path]:

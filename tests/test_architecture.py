@@ -78,6 +78,7 @@ LAYERS = {
         "showing",
         "variables",
         "looking",
+        "watching",
         "bill",
         "accounting",
         "summary",

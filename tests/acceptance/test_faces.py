@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from endpoint import PATIENCE_S, SOURCE, Done, Endpoint, Place, Said, Seen, environment, ok, refused, until
+from endpoint import PATIENCE_S, SOURCE, Done, Endpoint, Life, Place, Said, Seen, environment, ok, refused, until
 
 ANSI = "\x1b[31mred\x1b]0;title\x07\x9b2J"  # colours, a window title, and a C1 escape
 
@@ -310,6 +310,69 @@ def test_status_while_it_runs(place: Place) -> None:
     ended = json.loads((place.run_root / "status.json").read_bytes())
     assert (ended["state"], ended["settled"], ended["in_flight"]) == ("ended", 40, 0)
     assert Decimal(ended["cost_usd"]) == 40 * Decimal("0.00028")
+
+
+def redrawn(text: str) -> list[str]:
+    """The blocks that were drawn over one another."""
+    return [block for block in re.split(r"\r\x1b\[K(?:\x1b\[\d+A)?\x1b\[J", text) if block]
+
+
+@pytest.fixture
+def going(place: Place) -> Life:
+    """A run of 400 rows, slow until `place.endpoint.answer` is another."""
+    place.rows(400)
+    place.endpoint.answer = slowly
+    life = place.start("run", "job.yaml")
+    assert until(lambda: place.sent > 8)
+    return life
+
+
+def quickly(seen: Seen) -> Said:
+    return ok()
+
+
+@pytest.mark.parametrize("columns", [80, 20])
+def test_status_is_drawn_again_in_place_until_the_run_ends(place: Place, going: Life, columns: int) -> None:
+    with Terminal(columns) as terminal:
+        watching = place.start("status", "--watch", "0.2", "job.yaml", tty=terminal.name, TERM="xterm")
+        assert until(lambda: len(redrawn(terminal.text)) >= 3)
+        place.endpoint.answer = quickly
+        assert watching.wait().code == 0
+    assert going.wait().code == 0
+    blocks = redrawn(terminal.text)
+    assert "running" in blocks[0].replace("\n", "")
+    assert "finished" in blocks[-1].replace("\n", "")
+    assert "400 of 400 rows (100 %): 400 ok" in blocks[-1].replace("\n", "")
+    assert max(len(line) for block in blocks for line in block.split("\n")) < columns
+    assert not re.search(r"\x1b\[[\d;]*m", terminal.text)
+
+
+@pytest.mark.parametrize("env", [{"TERM": "dumb"}, {"TERM": "xterm", "NO_COLOR": "1"}], ids=["dumb", "no color"])
+def test_ctrl_c_leaves_the_watching_quietly_and_the_run_alone(place: Place, going: Life, env: dict[str, str]) -> None:
+    with Terminal(300) as terminal:
+        watching = place.start("status", "job.yaml", tty=terminal.name, RUNNER_WATCH="0.2", **env)
+        assert until(lambda: terminal.text.count("running") >= 2)
+        watching.signal(signal.SIGINT)
+        assert watching.wait().code == 0
+    assert ("\x1b" in terminal.text) == (env["TERM"] == "xterm")
+    assert "Abort" not in terminal.text
+    place.endpoint.answer = quickly
+    assert going.wait().code == 0
+
+
+def test_off_a_terminal_watching_tells_line_after_line(place: Place, going: Life) -> None:
+    watching = place.start("status", "runs", "--watch", "0.2", "--json")
+    assert until(lambda: watching.out.count("\n") >= 2)
+    place.endpoint.answer = quickly
+    told = watching.wait()
+    assert going.wait().code == 0
+    looks = [json.loads(line) for line in told.out.rstrip("\n").split("\n")]
+    assert [each["state"] for each in looks] == ["running"] * (len(looks) - 1) + ["finished"]
+    settled = [each["settled"] for each in looks]
+    assert settled == sorted(settled)
+    assert settled[-1] == 400
+    after = place.call("status", "--watch")  # nothing goes on: one look
+    assert (after.code, after.out.count("finished"), "\x1b" in after.out) == (0, 1, False)
 
 
 def test_a_gate_that_is_closed_is_told_and_left_at_once(place: Place) -> None:
