@@ -23,7 +23,7 @@ from runner.lanes import Lanes, is_charged
 from runner.pace import Lane
 from runner.ports import Ended, Event, Settings, Wiring, iso_now
 from runner.records import Failure, Reply, Request, Settled
-from runner.retry import Again, change_after, counts, next_step
+from runner.retry import Again, change_after, counts, falls_short, next_step
 from runner.stop import Stop
 
 WORKERS_PER_SLOT = 4
@@ -244,7 +244,8 @@ class LocalEngine:
             return halted
         if isinstance(outcome, Failure):  # while the breaker is open a failure says nothing about its row
             work.counted += counts(outcome) and not (probing and is_charged(outcome))
-        again = next_step(outcome, work.so_far, self.settings.policy)
+        final = not (isinstance(outcome, Failure) or falls_short(outcome))  # most rows, at no further cost
+        again = None if final else next_step(outcome, work.so_far, self.settings.policy)
         if again is None:
             return work.settled(outcome, self.wiring.price_source(work.request.model))
         if again.change:

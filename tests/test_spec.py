@@ -14,6 +14,7 @@ import pytest
 
 import runner.spec
 from runner.spec import EnvRef, JobSpec, PriceSpec, json_schema, parse
+from runner.spec.model import OnInvalid, OnTruncation
 from runner.spec.positions import Place
 from runner.spec.read import read
 
@@ -247,7 +248,34 @@ def test_a_byte_order_mark_and_crlf_change_nothing(text: str) -> None:
     assert job(text) == job(FULL)
 
 
-@pytest.mark.parametrize("text", [SMALL, FULL, SMALL + "limits:\n  stream_nothing: 1\n"])
+MENDING = "retry:\n  on_invalid: {attempts: 3, feedback: false}\n  on_truncation: {factor: 1.5, max_tokens: 4096}\n"
+
+
+def test_asking_again_is_keep_or_a_mapping() -> None:
+    plain = job().retry
+    assert (plain.on_invalid, plain.on_truncation) == (None, None)
+    assert job(SMALL + "retry: {on_invalid: keep, on_truncation: keep}\n").retry == plain
+    asked = job(SMALL + MENDING)
+    assert (asked.retry.on_invalid, asked.retry.on_truncation) == (
+        OnInvalid(attempts=3, feedback=False),
+        OnTruncation(factor=1.5, max_tokens=4096),
+    )
+    assert asked.dump()["retry"]["on_invalid"] == {"attempts": 3, "feedback": False}
+    assert JobSpec.model_validate(asked.dump()) == asked
+    short = job(SMALL + "retry: {on_invalid: {attempts: 1}, on_truncation: {max_tokens: 9}}\n").retry
+    assert (short.on_invalid, short.on_truncation) == (OnInvalid(attempts=1), OnTruncation(max_tokens=9))
+    assert OnInvalid(attempts=1).feedback and OnTruncation(max_tokens=9).factor == 2
+
+
+@pytest.mark.parametrize(("value", "valid"), [("keep", True), ({"attempts": 2}, True), ({}, False), (None, False)])
+def test_editors_know_both_forms_and_the_default(value: Any, valid: bool) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    whole = {"input": {"path": "a"}, "request": body, "retry": {"on_invalid": value}}
+    assert jsonschema_rs.is_valid(json_schema(), whole) == valid
+    assert json_schema()["$defs"]["RetrySpec"]["properties"]["on_invalid"]["default"] == "keep"
+
+
+@pytest.mark.parametrize("text", [SMALL, FULL, SMALL + MENDING, SMALL + "limits:\n  stream_nothing: 1\n"])
 def test_the_schema_for_editors_agrees_with_the_parser(text: str) -> None:
     schema = json_schema()
     jsonschema_rs.meta.validate(schema)

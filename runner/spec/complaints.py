@@ -53,7 +53,7 @@ SENTENCES: dict[str, Callable[[Details], str]] = {
     "tuple_type": _sort("a list"),
     "greater_than": lambda error: f"must be more than {error['ctx']['gt']:g}",
     "greater_than_equal": lambda error: f"must be at least {error['ctx']['ge']:,}",
-    "less_than_equal": lambda error: f"must be at most {error['ctx']['le']:,}",
+    "less_than_equal": lambda error: f"must be at most {error['ctx']['le']:,.15g}",
 }
 
 
