@@ -49,13 +49,13 @@ def changed(request: Request, change: Change, bound: Bound) -> Request:
     more_tokens = ((output_cap(body) or 0) - (output_cap(first) or 0)) * request.choices
     more_prompt = more_bytes // BYTES_PER_TOKEN
     dearer = bound(request.model, more_bytes, more_tokens)
-    known = request.reserved_usd is not None and dearer is not None
+    reserved = request.reserved_usd
     return replace(
         request,
         body=data,
         tokens=request.tokens + more_prompt + more_tokens,
         prompt_tokens=request.prompt_tokens + more_prompt,
-        reserved_usd=request.reserved_usd + dearer if known else None,  # type: ignore[operator]  # both are known
+        reserved_usd=None if reserved is None or dearer is None else reserved + dearer,
     )
 
 
