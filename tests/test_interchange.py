@@ -79,20 +79,21 @@ def test_a_line_that_is_no_request_says_why(changes: dict[str, Any], said: str) 
     assert refusal(**changes).startswith(said) or said in refusal(**changes)
 
 
+WORDS = ["user", "object", "json_schema", "json_object", "string", "#", "#/$defs/a", "http://a.b/c", "(", "\ud800"]
+KEYS = ["role", "content", "type", "json_schema", "schema", "name", "properties", "pattern", "$ref", "$defs", "\udfff"]
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3) | st.just("user"),
-    lambda inner: (
-        st.lists(inner, max_size=2)
-        | st.dictionaries(
-            st.sampled_from([*"ab", "role", "content", "type", "json_schema", "schema", "name"]), inner, max_size=3
-        )
-    ),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.sampled_from(WORDS),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
     max_leaves=8,
 )
 
 
+MEMBERS = st.dictionaries(st.sampled_from(["model", "messages", "response_format", "tools", "stop", "n", "x"]), JSON)
+SCHEMAS = st.builds(lambda schema: FORMAT | {"json_schema": {"name": "x", "schema": schema}}, JSON)
+
+
 @settings(deadline=None, max_examples=200)
-@given(st.dictionaries(st.sampled_from(["model", "messages", "response_format", "tools", "stop", "n", "x"]), JSON))
+@given(MEMBERS | st.builds(lambda form: BODY | {"response_format": form}, SCHEMAS))
 def test_any_body_is_a_request_or_a_sentence(body: dict[str, Any]) -> None:
     found = Lines().render(LINE | {"body": body | {"model": "m"}})
     assert isinstance(found, Failure) or found["model"] == "m"

@@ -40,7 +40,7 @@ def plain_ids(prepared: Prepared, ids: Any) -> list[Any]:
 
 
 def shared_ids(prepared: Prepared) -> list[str]:
-    """`a (rows 0, 5)` for the first names that several lines of a batch file have, and how many more there are."""
+    """`a (rows 0, 5, …)` for the first names that several lines of a batch file have, and how many more there are."""
     if not prepared.job.input.is_of_lines:
         return []
     again = np.sort(np.fromiter((key for _, _, key in _keyed(prepared)), np.uint64, prepared.survey.rows))
@@ -49,10 +49,14 @@ def shared_ids(prepared: Prepared) -> list[str]:
         return []
     rows: dict[str, list[int]] = {}
     for row, name, key in _keyed(prepared):
-        if key in alike:
-            rows.setdefault(name, []).append(row)
-    found = [f"{name} (rows {', '.join(map(str, places))})" for name, places in rows.items() if len(places) > 1]
-    return found[:_SHOWN] + ([f"{len(found) - _SHOWN:,} more"] if len(found) > _SHOWN else [])
+        if key in alike and (name in rows or len(rows) < _SHOWN) and len(rows.setdefault(name, [])) <= _SHOWN:
+            rows[name].append(row)
+    found = [f"{name} (rows {_listed(places)})" for name, places in rows.items()]
+    return found + ([f"{len(alike) - _SHOWN:,} more"] if len(alike) > _SHOWN else [])
+
+
+def _listed(rows: list[int]) -> str:
+    return ", ".join([*map(str, rows[:_SHOWN]), *(["…"] if len(rows) > _SHOWN else [])])
 
 
 def _keyed(prepared: Prepared) -> Iterator[tuple[int, str, int]]:

@@ -74,8 +74,9 @@ class Output:
         return replace(completion, parsed=self._shape.fit(value))
 
 
-def compile_output(response_format: Mapping[str, Any] | None) -> Output | None:
-    """None for text answers. Raises JobError for a schema that is no JSON Schema or refers to another document."""
+def compile_output(response_format: Mapping[str, Any] | None, *, typed: bool = True) -> Output | None:
+    """None for text answers. typed: the schema types the column, which holds JSON text otherwise. Raises JobError for a
+    schema that is no JSON Schema or refers to another document."""
     kind = (response_format or {}).get("type")
     if kind == "json_object":
         return Output(JSON, None)
@@ -85,7 +86,7 @@ def compile_output(response_format: Mapping[str, Any] | None) -> Output | None:
     if schema is None:
         return Output(JSON, None)
     schema = _usable(plain, schema)
-    return Output(shape_of_schema(schema), _usable(validator_of, schema))
+    return Output(shape_of_schema(schema) if typed else JSON, _usable(validator_of, schema))
 
 
 def _schema_in(response_format: Mapping[str, Any]) -> Any:

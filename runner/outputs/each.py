@@ -6,15 +6,12 @@ repeat a few schemas over a million rows, so what was compiled is kept.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-import orjson
-
 from runner.outputs import Output, compile_output
-from runner.outputs.shape import JSON
 
 _MEMBER = b'"response_format"'
 _KEPT = 256
@@ -22,15 +19,15 @@ _KEPT = 256
 
 def output_of(response_format: Any) -> Output | None:
     """None for text answers. Raises JobError for a schema that is no JSON Schema or refers to another document."""
-    return _compiled(orjson.dumps(response_format)) if isinstance(response_format, Mapping) else None
+    # By the standard library: orjson refuses integers beyond 64 bits, or makes floats of them.
+    return _compiled(json.dumps(response_format)) if isinstance(response_format, Mapping) else None
 
 
 def output_asked_by(body: bytes) -> Output | None:
     """The same for the JSON body of a request. Bodies may be megabytes: most need not be read for it."""
-    return output_of(orjson.loads(body).get("response_format")) if _MEMBER in body else None
+    return output_of(json.loads(body).get("response_format")) if _MEMBER in body else None
 
 
 @lru_cache(maxsize=_KEPT)
-def _compiled(response_format: bytes) -> Output | None:
-    output = compile_output(orjson.loads(response_format))
-    return output and replace(output, _shape=JSON)
+def _compiled(response_format: str) -> Output | None:
+    return compile_output(json.loads(response_format), typed=False)

@@ -134,12 +134,15 @@ def test_a_row_is_shown_and_its_conversation_goes_on(place: Place) -> None:
 
 
 def test_check_tells_lines_that_cannot_be_sent_and_names_that_stand_twice(place: Place) -> None:
-    write(place, [*LINES, line(0), line(0), line(2)])
+    write(place, [*LINES, *[line(0)] * 2, line(2), *[line(n) for n in (0, 1, 4, 5)]])
     done = place.call("check", "job.yaml")
     assert done.code == 0
-    assert "warning    rows share a custom_id: r/0 (rows 0, 7, 8); r/2 (rows 2, 9)\n" in done.out
+    assert (
+        "warning    rows share a custom_id: r/0 (rows 0, 7, 8, …); r/1 (rows 1, 11); r/2 (rows 2, 9); 2 more\n"
+        in done.out
+    )
     assert "2 of the sampled rows cannot be sent; row 3: url: must be /v1/chat/completions" in done.out
-    assert "10 rows in 1 file" in done.out
+    assert "14 rows in 1 file" in done.out
 
 
 def test_a_request_beside_the_lines_is_refused(place: Place) -> None:
