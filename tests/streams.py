@@ -1,7 +1,6 @@
 """Event streams as servers send them, each beside the unstreamed body that says the same; and streams that break.
 
-Rule: what is special about a stream is in its name, and its bytes are as they were on the wire. PROTOCOL: OpenAI's
-chunks, and how the others differ.
+Rule: what is special about a stream is in its name; all else in it is as OpenAI sends it.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def _text(growing: Growing, name: str, value: Any) -> bool:
 
 def _content(growing: Growing, name: str, value: Any) -> bool:
     if type(value) is not list:
-        return _text(growing, name, text_of(value))
+        return _text(growing, name, value if type(value) is str else text_of(value))
     said = False
     for member, text in zip(("content", "thinking", "refusal"), parts_of(value), strict=True):
         said |= _text(growing, member, text)

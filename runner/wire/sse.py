@@ -80,6 +80,7 @@ class _Answer:
 
     asked: int
     once: dict[str, Any] = field(default_factory=dict)
+    missing: tuple[str, ...] = _ONCE  #: of these the first that says something holds
     choices: dict[int, Growing] = field(default_factory=dict)
     reports: list[tuple[dict[str, Any], int]] = field(default_factory=list)  #: usage, and choices ended by then
     done: bool = False
@@ -132,24 +133,25 @@ class _Answer:
             self._fail(chunk, "")
         elif self.stray is None and "choices" not in chunk and read_error(chunk).message:
             self.stray = chunk
-        if len(self.once) < len(_ONCE):
-            self.once = {**{name: chunk[name] for name in _ONCE if chunk.get(name)}, **self.once}
+        for name in self.missing:
+            if chunk.get(name):
+                self.once[name] = chunk[name]
+                self.missing = tuple([other for other in self.missing if other != name])
         choices = mappings(chunk.get("choices"))
         for place, choice in enumerate(choices):
-            said = self._growing(choice, place).take(choice, alone=len(choices) == 1)
+            index = choice.get("index")
+            growing = self.choices.get(index) if type(index) is int else None
+            said = (growing or self._growing(index, place)).take(choice, alone=len(choices) == 1)
             if said and self.first_line is None:
                 self.first_line = event.lines
         usage = chunk.get("usage") or _usage_aside(chunk, choices)
         if usage and type(usage) is dict:
             self.reports.append((usage, self._ended()))
 
-    def _growing(self, choice: Mapping[str, Any], place: int) -> Growing:
-        index = integer(choice.get("index"))
-        if index is None:
-            index = place
-        if index not in self.choices:
-            self.choices[index] = Growing()
-        return self.choices[index]
+    def _growing(self, said: Any, place: int) -> Growing:
+        """The choice of an index; without one, of its place in the chunk."""
+        index = integer(said)
+        return self.choices.setdefault(place if index is None else index, Growing())
 
     def _fail(self, value: dict[str, Any], why: str) -> None:
         """An error that follows the whole answer takes nothing from it."""
@@ -191,28 +193,29 @@ def _events(body: bytes) -> Iterator[_Event]:
     text = body.removeprefix(_BOM)
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    lines = text.split(b"\n")
-    name, data = b"", []
-    last, at = len(lines), 0
-    for number, line in enumerate(lines, 1):
-        if line.startswith(b"data:"):
-            data.append(line[6:] if line.startswith(b"data: ") else line[5:])
-            at = number
-        elif not line:
-            if data:
-                yield _Event(name, _joined(data), at, whole=True)
-            name, data = b"", []
-        elif line.startswith(b"event:"):
+    *blocks, last = text.split(b"\n\n")
+    lines = 0
+    for block in blocks:
+        more = block.count(b"\n")
+        if not more and block.startswith(b"data: "):
+            yield _Event(b"", block[6:].strip(), lines + 1, True)
+        elif event := _event(block, lines, whole=True):
+            yield event
+        lines += more + 2
+    if event := _event(last, lines, whole=last.endswith(b"\n")):
+        yield event
+
+
+def _event(block: bytes, lines: int, *, whole: bool) -> _Event | None:
+    """The event of the lines between two blank ones; `lines` are before it."""
+    name, data, at = b"", [], 0
+    for number, line in enumerate(block.split(b"\n"), 1):
+        if line.startswith(b"event:"):
             name = line[6:].strip()
-        elif line.startswith(b"{"):  # an error that a proxy writes into the stream as it is
-            data.append(line)
+        elif line.startswith((b"data:", b"{")):  # a proxy writes its error into the stream as it is
+            data.append(line.removeprefix(b"data:").removeprefix(b" "))
             at = number
-    if data:
-        yield _Event(name, _joined(data), at, whole=at < last)
-
-
-def _joined(data: list[bytes]) -> bytes:
-    return (data[0] if len(data) == 1 else b"\n".join(data)).strip()
+    return _Event(name, b"\n".join(data).strip(), lines + at, whole) if data else None
 
 
 def _end_of_line(body: bytes, number: int) -> int:
