@@ -182,7 +182,6 @@ def test_the_json_line_also_tells_what_was_refused(place: Place) -> None:
     "changes",
     [
         {"budget": {"max_usd": 1}},
-        {"request": {"stream": True}},
         {"notify": {"webhook_env": "HOOK"}},
         {"engine": "batch"},
     ],
