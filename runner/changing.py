@@ -1,54 +1,29 @@
 """A run whose job or input is not the one that it was started with.
 
-Rule: first the plan, in words and dollars; then consent, where something answered would be asked again or drop out;
-then one commit, after which every start goes on with the new job. Answers that stay where they are cost a note
-(reopen.py), answers that move are laid out anew (relayout.py). Settings that are no part of a request need no plan.
+Rule: first the plan (comparing.py), in words and dollars; then consent, where something answered would be asked again
+or drop out; then one commit, after which every start goes on with the new job. Answers that stay where they are cost a
+note (reopen.py), answers that move are laid out anew (relayout.py). Settings outside of requests need no plan.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from decimal import Decimal
-from itertools import zip_longest
+from collections.abc import Mapping
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from runner import files, notes
-from runner.columns import prefix_of
+from runner.comparing import kept_jobs, make_plan
 from runner.errors import ChangedError
-from runner.journal import replay
 from runner.lock import is_held
 from runner.opening import Begun, run_members
 from runner.parts import Range
-from runner.plan import NONE, Plan, Stored, plan
+from runner.plan import NONE, Plan
 from runner.prepare import Prepared, identity, input_identity, of_run, prepare
-from runner.recipe import Asked, Recipe
-from runner.records import Failure
 from runner.recovery import look, ranges_of, recover
 from runner.relayout import Old, lay_out
 from runner.reopen import reopen
-from runner.say import dollars
-from runner.spec import JobSpec
 from runner.store import RunDirectory, differences
 from runner.survey import Survey
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A plan, and what sending its rows takes at most."""
-
-    plan: Plan
-    tokens: int
-    cost_usd: Decimal | None  #: None: no price or no output cap is known
-
-    def words(self) -> str:
-        if not self.plan.to_send:
-            return self.plan.words()
-        cost = "unknown cost" if self.cost_usd is None else f"at most {dollars(self.cost_usd)}"
-        return f"{self.plan.words()} (about {self.tokens:,} tokens, {cost})"
 
 
 def is_changed(prepared: Prepared, known: Mapping[str, Any]) -> bool:
@@ -73,7 +48,7 @@ def go_over(begun: Begun, known: Mapping[str, Any]) -> bool:
     _ask(begun, made.plan)
     _refuse_mixed_answers(begun, old, made.plan)
     members = run_members(begun, known["run"], known)
-    members["kept_jobs"] = _kept_jobs(known, members["identity"], keep=begun.options.keep_answers)
+    members["kept_jobs"] = kept_jobs(known, members["identity"], keep=begun.options.keep_answers)
     files.remove(begun.directory.root / "manifest.json")
     if made.plan.in_place and old.prepared.shape.part.equals(begun.prepared.shape.part):
         _reopen_in_place(begun, old, made.plan, members)
@@ -140,103 +115,6 @@ def read_old(directory: RunDirectory, known: Mapping[str, Any]) -> Old:
     survey = Survey.from_json(directory.read("survey.json") or {})
     ranges = ranges_of(survey, known)
     return Old(directory, prepare(of_run(directory), survey, past=True), ranges, recover(directory, ranges))
-
-
-def make_plan(prepared: Prepared, old: Old, known: Mapping[str, Any], *, keep: bool) -> Made:
-    """keep: the ok answers of the job in `known` (run.json) are to stay, as those of its `kept_jobs` do anyway."""
-    stored = _stored(old)
-    same_job = identity(prepared.loaded) == identity(old.prepared.loaded)
-    rendered = list(_rendered(prepared, old, stored if same_job else None))
-    jobs = _kept_jobs(known, identity(prepared.loaded), keep=keep)
-    kept = [_hashes_under(job, prepared, old) for job in jobs]
-    kept += [_hashes_then(prepared, old, stored)] if keep and same_job else []
-    made = plan(stored, [made[0] for made in rendered], kept)
-    sent = [rendered[j] for j, source in enumerate(made.sources) if source == NONE and rendered[j][0] is not None]
-    costs = [cost for _, _, cost in sent]
-    priced = [cost for cost in costs if cost is not None]
-    total = sum(priced, Decimal(0)) if len(priced) == len(costs) else None
-    return Made(made, sum(tokens for _, tokens, _ in sent), total)
-
-
-def _kept_jobs(known: Mapping[str, Any], now: Mapping[str, Any], *, keep: bool) -> list[Mapping[str, Any]]:
-    """The earlier jobs whose ok answers stay. A job that asks otherwise, agreed to without --keep-answers, ends that:
-    nobody could ever be rid of them."""
-    then = known["identity"]
-    if all(then[name] == now[name] for name in ("request", "vars", "base_url")):
-        return list(known.get("kept_jobs", ()))
-    return [*known.get("kept_jobs", ()), known["job"]] if keep else []
-
-
-def _hashes_under(job: Mapping[str, Any], prepared: Prepared, old: Old) -> list[str | None]:
-    """What the rows as they are now would have been asked by an earlier job."""
-    earlier = replace(prepared.loaded, job=JobSpec.model_validate(job))
-    return [made[0] for made in _rendered(prepare(earlier, prepared.survey, past=True), old, None)]
-
-
-def _rendered(
-    prepared: Prepared, old: Old, stored: Sequence[Stored] | None
-) -> Iterator[tuple[str | None, int, Decimal | None]]:
-    """(hash, tokens, dollars at most) of every row. stored: of the same job; its unchanged ranges need no rendering."""
-    for number in range(len(prepared.survey.ranges)):
-        known = _known(prepared, old, number, stored) if stored is not None else ()
-        if known and not prepared.recipe.asks_disk and all(row.request_hash is not None for row in known):
-            yield from ((row.request_hash, 0, Decimal(0)) for row in known)
-            continue
-        for row, was in zip_longest(prepared.reader.rows(number, prepared.recipe.columns), known):
-            asked = prepared.recipe.asked(row)
-            if isinstance(asked, Failure):  # where only files can differ, one that is gone takes no answer away
-                yield was.request_hash if was else None, 0, None
-            else:
-                yield _facts(prepared.recipe, asked)
-
-
-def _known(prepared: Prepared, old: Old, number: int, stored: Sequence[Stored]) -> Sequence[Stored]:
-    """What the run holds of the rows of a range whose input is what it was; nothing for another one."""
-    part = prepared.survey.ranges[number]
-    before = old.ranges[number] if number < len(old.ranges) else None
-    same = before and (before.rows, before.input_hash) == (part.rows, part.hash)
-    return stored[part.first : part.first + part.rows] if same else ()
-
-
-def _hashes_then(prepared: Prepared, old: Old, stored: Sequence[Stored]) -> list[str | None]:
-    """What the rows of unchanged ranges were asked, whatever has become of the files that they carried."""
-    found: list[str | None] = []
-    for number, part in enumerate(prepared.survey.ranges):
-        found += [row.request_hash for row in _known(prepared, old, number, stored)] or [None] * part.rows
-    return found
-
-
-def _facts(recipe: Recipe, asked: Asked) -> tuple[str, int, Decimal | None]:
-    """A row that its provider would not take keeps the answer that it has; sending it costs nothing."""
-    made = recipe.fitted(asked)
-    if isinstance(made, Failure):
-        return asked.request.hash, 0, Decimal(0)
-    return made.hash, made.tokens, made.reserved_usd
-
-
-def _stored(old: Old) -> list[Stored]:
-    """What the run holds of each old row."""
-    rows = [Stored(None)] * sum(part.rows for part in old.ranges)
-    for part in old.ranges:
-        for row, (request_hash, status) in _hashes(old, part).items():
-            rows[row] = Stored(request_hash or None, status == "ok")
-    return rows
-
-
-def _hashes(old: Old, part: Range) -> dict[int, tuple[str, str]]:
-    """Request hash and status of the final rows of a range."""
-    path, found = old.directory.part(part.number), {}
-    if path.exists():
-        prefix = prefix_of(pq.read_schema(path).names)
-        names = [prefix + name for name in ("row_index", "request_hash", "status")]
-        columns = [column.to_pylist() for column in pq.read_table(path, columns=names, partitioning=None).columns]
-        found = {row: (request_hash, status) for row, request_hash, status in zip(*columns, strict=True)}
-    opened = old.standing.open.get(part.number)
-    if opened is None:
-        return found
-    journal = replay(files.read_file(old.directory.journal(part.number)) or b"", part.run, part.number)
-    found |= {row: (record["request_hash"], record["status"]) for row, record in journal.records.items()}
-    return {row: facts for row, facts in found.items() if row in opened.done}
 
 
 def _reopen_in_place(begun: Begun, old: Old, made: Plan, members: Mapping[str, Any]) -> None:

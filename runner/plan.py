@@ -37,10 +37,6 @@ class Plan:
     removed: int  #: old rows whose answers nobody takes and whose place is gone or taken by another answer
 
     @property
-    def to_send(self) -> int:
-        return self.changed + self.new
-
-    @property
     def in_place(self) -> bool:
         """Every answer stays at its ordinal, and no row disappears."""
         return self.moved == 0 and self.removed == 0 and len(self.sources) >= self.old_rows
@@ -51,7 +47,7 @@ class Plan:
         return self.changed > 0 or self.removed > 0
 
     def words(self) -> str:
-        """`412 kept, 3 changed, 1 new; 4 to send`."""
+        """`412 kept, 3 changed, 1 new`."""
         counts = [
             (self.kept, "kept"),
             (self.moved, "moved"),
@@ -61,7 +57,7 @@ class Plan:
         ]
         said = ", ".join(f"{count:,} {name}" for count, name in counts if count) or "no rows"
         failed = f" ({self.failed:,} of them not ok)" if self.failed else ""
-        return f"{said}{failed}; {self.to_send:,} to send"
+        return f"{said}{failed}"
 
 
 def plan(old: Sequence[Stored], new: Sequence[str | None], keep: Sequence[Sequence[str | None]] = ()) -> Plan:

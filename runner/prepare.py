@@ -172,7 +172,7 @@ def prepare(loaded: Loaded, taken: Survey, *, past: bool = False) -> Prepared:
 
     past: of a run as it was; what a provider does not take is not held against what has been sent."""
     job = loaded.job
-    prompt = Lines() if job.input.is_of_lines else compile_prompt(job.request, job.vars, job.where)
+    prompt = _prompt_of(job)
     output = compile_output(_response_format(job, prompt))
     offer, unusable = _offer(job, prompt)
     spec = result_spec(job, output, loaded.base_url)
@@ -186,9 +186,23 @@ def prepare(loaded: Loaded, taken: Survey, *, past: bool = False) -> Prepared:
     shape = Shape(results, part_schema(inputs, results, job.output.prefix))
     prices = Prices(job.pricing)
     reader = Reader(taken, loaded.run_root / DIRECTORY)
-    means = Means(loaded.base_url, prices.of, dialect, *attach_of(job, loaded.base))
-    recipe = recipe_of(job.request.model, prompt, means)
+    recipe = _recipe(loaded, prompt, dialect, prices)
     return Prepared(loaded, taken, reader, prompt, Expected(output, offer), spec, shape, recipe, prices, dialect)
+
+
+def past_recipe(loaded: Loaded) -> tuple[Prompt | Lines, Recipe]:
+    """How an earlier job made its requests, whatever columns the input has by now."""
+    prompt = _prompt_of(loaded.job)
+    return prompt, _recipe(loaded, prompt, dialect_of(loaded.job, prompt), Prices(loaded.job.pricing))
+
+
+def _prompt_of(job: JobSpec) -> Prompt | Lines:
+    return Lines() if job.input.is_of_lines else compile_prompt(job.request, job.vars, job.where)
+
+
+def _recipe(loaded: Loaded, prompt: Prompt | Lines, dialect: Dialect, prices: Prices) -> Recipe:
+    means = Means(loaded.base_url, prices.of, dialect, *attach_of(loaded.job, loaded.base))
+    return recipe_of(loaded.job.request.model, prompt, means)
 
 
 def dialect_of(job: JobSpec, prompt: Prompt | Lines) -> Dialect:

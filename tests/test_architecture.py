@@ -65,6 +65,8 @@ LAYERS = {
         "opening",
         "partial",
         "relayout",
+        "renamed",
+        "comparing",
         "changing",
         "drive",
         "simulator",

@@ -84,9 +84,9 @@ hashes = st.lists(st.sampled_from("abcdefgh"), max_size=40)
 @given(hashes, hashes)
 def test_what_is_sent_is_what_was_not_answered_before_with_multiplicity(before: list[str], after: list[str]) -> None:
     made = plan([Stored(h) for h in before], list(after))
-    assert made.to_send == sum((Counter(after) - Counter(before)).values())
+    assert made.changed + made.new == sum((Counter(after) - Counter(before)).values())
     taken = [source for source in made.sources if source != NONE]
     assert len(set(taken)) == len(taken)
     assert all(before[source] == after[j] for j, source in enumerate(made.sources) if source != NONE)
-    assert made.kept + made.moved + made.to_send == len(after)
+    assert made.kept + made.moved + made.changed + made.new == len(after)
     assert made.kept + made.moved + made.changed + made.removed == len(before)

@@ -11,11 +11,15 @@ from typing import Any
 
 import orjson
 import pytest
-from endpoint import Endpoint
+from endpoint import KEY, Endpoint
 from ledger import Desk, asked_of, complaints, desk, records, without_talk
 
 from runner import reading
 from runner.errors import ChangedError
+from runner.opening import RunOptions
+from runner.prepare import Asked
+from runner.running import run
+from runner.say import Say
 from runner.store import RunDirectory
 
 BAD, LONG = "t3", "t5"  #: words whose rows never become ok
@@ -258,6 +262,9 @@ def test_only_requests_without_an_answer_are_sent_whatever_was_edited(tmp_path: 
         story.carry_out(Counter())
         for _ in range(STEPS):
             story.step()
+        assert complaints(story.desk) == []
+        assert [row["text"] for row in records(story.desk.root)] == [row["text"] for row in story.rows()]
+        assert FIGURES.sends == FIGURES.ideal
 
 
 def test_random_edits_were_many_and_sent_no_request_too_many(record_property: Any) -> None:
@@ -384,6 +391,79 @@ def test_answers_that_were_kept_once_are_asked_again_when_that_is_agreed_to(at: 
     assert at.run(accept_changes=True).exit_code == 0
     assert at.teller.settling(before) == Counter(f"sing t{n}" for n in range(20))
     assert complaints(at) == []
+
+
+def ask(at: Desk, content: str, rows: list[dict[str, Any]]) -> None:
+    """Another prompt over other rows."""
+    at.write(rows)
+    message = {"role": "user", "content": content}
+    at.place.job(request={"messages": [message]}, output={"rows_per_part": 8})
+
+
+def test_kept_answers_stay_with_their_rows_when_the_column_that_was_asked_has_another_name(at: Desk) -> None:
+    """Their place is no proof: the rows are shuffled and one is put in front."""
+    before = {row["id"]: row["content"] for row in records(at.root) if row["status"] == "ok"}
+    at.teller.bad = set()
+    other = [{"id": 99, "note": "x", "body": "t99", "extra": 9}]
+    other += [{"id": row["id"], "note": "x", "body": row["text"], "extra": row["extra"]} for row in rows(20)]
+    random.Random(1).shuffle(other)
+    ask(at, "tell {{ body }}", other)
+    refused(at, "^1 would drop out of the results$", keep_answers=True)  # the refusal of t3, which has moved
+    assert at.run(keep_answers=True, accept_changes=True).exit_code == 0
+    after = {row["id"]: row["content"] for row in records(at.root)}
+    assert len(before) == 19
+    assert {number: after[number] for number in before} == before
+    assert at.teller.settling(20) == Counter(["tell t3", "tell t99"])
+    assert complaints(at) == []
+
+
+def test_kept_answers_stay_when_two_columns_have_other_names_and_one_row_is_another(tmp_path: Path) -> None:
+    with Endpoint() as endpoint:
+        at = desk(tmp_path, endpoint)
+        ask(at, "say {{ text }} {{ extra }}", rows(12))
+        assert at.run().exit_code == 0
+        before = contents(at)
+        other = [{"number": row["extra"], "id": row["id"], "body": row["text"]} for row in rows(12)]
+        other[5]["body"] = "t99"
+        ask(at, "tell {{ body }}, {{ number }}", other)
+        assert at.run(keep_answers=True).exit_code == 0
+        assert at.teller.settling(12) == Counter(["tell t99, 5"])
+        assert contents(at)[:5] + contents(at)[6:] == before[:5] + before[6:]
+        assert complaints(at) == []
+
+
+def test_answers_to_a_column_that_is_gone_are_not_kept_by_guessing(at: Desk) -> None:
+    at.teller.bad = set()
+    ask(at, "tell {{ id }}", [{"id": row["id"], "extra": row["extra"]} for row in rows(20)])
+    error = refused(at, "^the earlier job's messages read `text`, which the input has no more", keep_answers=True)
+    assert "under any name" in error.hint
+    assert "--accept-changes" in error.hint
+    refused(at, "^20 answered rows would be asked again$")
+    assert at.run(accept_changes=True).exit_code == 0
+    assert at.teller.settling(20) == Counter(f"tell {n}" for n in range(20))
+    assert complaints(at) == []
+
+
+def test_answers_that_were_kept_before_stay_kept_when_a_column_gets_another_name_later(at: Desk) -> None:
+    at.teller.bad = set()
+    say(at, "tell")
+    assert at.run(keep_answers=True).exit_code == 0
+    before, sent = contents(at), at.sent
+    ask(at, "tell {{ body }}", [{"id": row["id"], "body": row["text"], "extra": row["extra"]} for row in rows(20)])
+    refused(at, "^19 answered rows would be asked again$")
+    assert at.run(keep_answers=True).exit_code == 0
+    assert (contents(at), at.sent) == (before, sent)
+
+
+def test_rows_that_cannot_be_rendered_are_not_said_to_be_sent(at: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    at.write([*rows(20), {"id": 20, "text": "t20"}, {"id": 21, "extra": 21}, {"id": 22, "extra": 22}])
+    given = RunOptions(environ={"TRIAL_KEY": KEY}, signals=False)
+    assert run(Asked(at.place.root / "job.yaml"), given, Say()).exit_code == 1
+    said = capsys.readouterr().err
+    assert "changed: 20 kept, 3 new (1 of them not ok); 1 to send (about " in said
+    assert "), 2 cannot be sent and fail\n" in said
+    assert at.sent == 21
+    assert [row["error_kind"] for row in records(at.root)[20:]] == [None, "INPUT", "INPUT"]
 
 
 def test_other_passthrough_columns_rewrite_the_parts_and_send_nothing(at: Desk) -> None:
