@@ -22,7 +22,7 @@ from runner.outputs import Expected, Offer, Output, compile_offer, compile_outpu
 from runner.parts import Shape
 from runner.pricing import Prices
 from runner.recipe import Means, Recipe, recipe_of
-from runner.sources import DIRECTORY, Reader, Spooling, copies_stand, expand
+from runner.sources import DIRECTORY, STDIN, Reader, Spooling, copies_stand, expand
 from runner.spec import JobSpec, parse
 from runner.spec.body import PARAMETERS, faults
 from runner.spec.positions import dotted
@@ -145,17 +145,20 @@ def take_survey(
     progress: Callable[[int, int], None],
     spooling: Spooling | None = None,
 ) -> Survey:
-    """The survey of the job's input; the saved one while files, sizes, times, options and copies stand.
+    """The survey of the job's input; the saved one while files, sizes, times, options and copies stand. A copy stands
+    for a file that is gone.
 
     `spooling`: where what cannot be sought is copied to; None for those who make nothing."""
     given = loaded.job.input
-    found = expand(given.path, loaded.base)
     before = Survey.from_json(saved) if saved else None
+    whole = before is not None and copies_stand(before.files, loaded.run_root)
+    gone = only_copied(before) if before and whole else []
+    found = expand(given.path, loaded.base, gone)
     rows_per_part = before.rows_per_part if before else loaded.job.output.rows_per_part
     options = SurveyOptions(
         "jsonl" if given.is_of_lines else given.format, given.limit, given.on_bad_line, rows_per_part
     )
-    if before and _stands(before, found, options) and copies_stand(before.files, loaded.run_root):
+    if before and whole and _stands(before, found, options) and set(stale(before)) <= set(gone):
         return before
     return survey(found, options, progress, spooling)
 
@@ -164,7 +167,12 @@ def _stands(before: Survey, found: Sequence[Path], options: SurveyOptions) -> bo
     same = [file.path for file in before.files] == list(found)
     asked = (options.format, options.limit, options.on_bad_line)
     then = (before.options.format, before.options.limit, before.options.on_bad_line)
-    return same and asked == then and not stale(before)
+    return same and asked == then
+
+
+def only_copied(survey: Survey) -> list[Path]:
+    """The files of the input that are gone, while copies of them were made."""
+    return [file.path for file in survey.files if file.spool and file.path != STDIN and not file.path.exists()]
 
 
 def prepare(loaded: Loaded, taken: Survey, *, past: bool = False) -> Prepared:

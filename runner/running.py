@@ -23,7 +23,7 @@ from runner.lock import held
 from runner.opening import Begun, Run, RunOptions, all_there, retried, run_members, same_kind, say_standing
 from runner.parts import Range, totals_to_json, write_empty
 from runner.ports import iso_now
-from runner.prepare import Asked, Loaded, Prepared, load, prepare, take_survey
+from runner.prepare import Asked, Loaded, Prepared, load, only_copied, prepare, take_survey
 from runner.progress import survey_bar
 from runner.records import Tally
 from runner.recovery import ranges_of, recover
@@ -78,6 +78,8 @@ def _run(loaded: Loaded, options: RunOptions, say: Say, spooling: Spooling) -> E
     directory.make()
     if not spooling.settle(prepared.survey, saved) and saved and prepared.survey.from_stdin:
         say.line("the input was read from stdin when the run began; going on with that copy, stdin is not read")
+    for path in only_copied(prepared.survey):
+        say.line(f"{path} is gone; going on with the copy that was made of it when the run began")
     return _run_locked(Begun(prepared, directory, options, say), known and directory.read_run(), saved, relaid=relaid)
 
 

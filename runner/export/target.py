@@ -1,11 +1,14 @@
 """Where an export goes: standard output, or a file that appears when it is whole.
 
 Rule: nothing is overwritten unasked, the input never, and no file of ours lands among the parts of a run. The file is
-written beside its place and renamed into it. It is an ordinary file of the user: the umask decides who reads it.
+written beside its place and renamed into it; what a killed export left there goes with the next one. It is an ordinary
+file of the user: the umask decides who reads it.
 """
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -52,9 +55,10 @@ class Target:
             with _made(where, "wb") as file, Checked(file, str(self.path)) as out:
                 yield out
             return
+        _sweep(where)
         temporary = where.with_name(f".{where.name}.{os.getpid()}.tmp")
         try:
-            with _made(temporary, "xb") as file, Checked(file, str(self.path)) as out:
+            with _made(temporary, "xb") as file, _claimed(file), Checked(file, str(self.path)) as out:
                 yield out
             temporary.replace(where)
         finally:
@@ -99,6 +103,36 @@ class Checked:
                 f"cannot write to {self._name}: {error.strerror}",
                 hint="the run itself is untouched; mend the cause, then export again",
             ) from error
+
+
+@contextmanager
+def _claimed(file: BinaryIO) -> Iterator[None]:
+    """Held until the file is closed, so that others see that somebody writes it; where there are no locks, they do not
+    see that nobody does."""
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    yield
+
+
+def _sweep(where: Path) -> None:
+    """Remove what exports to this place left behind whose processes have died."""
+    for left in where.parent.glob(f".{glob.escape(where.name)}.*.tmp"):
+        number = left.name.split(".")[-2]
+        if number.isdigit() and not _runs(int(number)):
+            with suppress(OSError), left.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its process may run on another machine
+                left.unlink()
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is such a process here."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _made(path: Path, mode: str) -> BinaryIO:

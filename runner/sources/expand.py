@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from runner.errors import InputError
@@ -22,15 +22,16 @@ _SUFFIXES = (
 )
 
 
-def expand(patterns: Sequence[str], base: Path) -> list[Path]:
+def expand(patterns: Sequence[str], base: Path, copied: Collection[Path] = ()) -> list[Path]:
     """The files that `patterns` name, as absolute paths; each pattern is relative to `base`.
 
     `-` is stdin. A directory gives the files in it with a known suffix, hidden ones and subdirectories left out. A file
-    named twice, by another pattern or through a link, comes once. Raises InputError when a pattern matches nothing.
+    named twice, by another pattern or through a link, comes once. copied: files that may be gone when they are named
+    by their paths. Raises InputError when a pattern matches nothing.
     """
     found: dict[Path, Path] = {}
     for pattern in patterns:
-        for path in _matches(pattern, base):
+        for path in _matches(pattern, base, copied):
             found.setdefault(path.resolve(), path)
     return list(found.values())
 
@@ -70,11 +71,11 @@ def _format(path: Path) -> str:
     return FORMATS[suffix]
 
 
-def _matches(pattern: str, base: Path) -> list[Path]:
+def _matches(pattern: str, base: Path, copied: Collection[Path]) -> list[Path]:
     if pattern == "-":
         return [STDIN]
     place = Path(os.path.abspath(base / Path(pattern).expanduser()))  # noqa: PTH100 (resolve() would follow links, whose targets may lack the suffix)
-    if place.is_file():
+    if place.is_file() or place in copied:
         return [place]
     paths = _in_directory(place) if place.is_dir() else _globbed(pattern, base)
     if not paths:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -198,3 +199,36 @@ def test_a_full_disk_is_told(ended: Place, form: str) -> None:
     assert done.returncode == 4
     assert done.stderr.startswith("error: cannot write to standard output: No space left on device\n\nhint: ")
     assert "Traceback" not in done.stderr and "ignored" not in done.stderr
+
+
+SLOW = (
+    "import sys, time; from runner import cli, export; export.JsonLines.write = lambda *_: time.sleep(60); cli.main()"
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_an_export_that_is_left_leaves_nothing_for_good(ended: Place, number: signal.Signals) -> None:
+    words = [sys.executable, "-c", SLOW, "export", "job.yaml", "-o", "out.jsonl"]
+
+    def halves() -> list[Path]:
+        return list(ended.root.glob(".out.jsonl.*"))
+
+    with subprocess.Popen(words, cwd=ended.root, env=environment(), stderr=subprocess.PIPE) as process:
+        assert until(halves)
+        other = ended.call("export", "job.yaml", "-o", "out.jsonl")  # beside one that goes on
+        assert (other.code, len(halves())) == (0, 1)
+        process.send_signal(number)
+        assert process.wait(PATIENCE_S) in (128 + number, -signal.SIGKILL)
+        assert process.stderr and process.stderr.read().strip() == b""
+    assert len(halves()) == (number == signal.SIGKILL)
+    assert ended.call("export", "job.yaml", "-o", "out.jsonl", "--force").code == 0
+    assert halves() == []
+    assert (ended.root / "out.jsonl").read_bytes().count(b"\n") == 6
+
+
+def test_what_others_have_written_beside_an_export_stays(ended: Place) -> None:
+    names = [".out.jsonl.tmp", ".out.jsonl.mine.tmp", f".out.jsonl.{os.getpid()}.tmp", ".out.json.999999999.tmp"]
+    for name in names:
+        (ended.root / name).touch()
+    assert ended.call("export", "job.yaml", "-o", "out.jsonl").code == 0
+    assert all((ended.root / name).exists() for name in names)

@@ -94,6 +94,23 @@ def test_a_run_from_gzip_is_killed_and_goes_on_from_its_copy(build: Build) -> No
     assert [(path.name, path.stat().st_mtime_ns) for path in copies(house)] == before
 
 
+def test_a_run_goes_on_with_its_copy_when_the_packed_file_is_gone_and_says_so(build: Build) -> None:
+    house = packed(build(rows=200), "rows.jsonl.gz")
+    house.echo.ration = 120
+    kill_half_way(house, house.start())
+    source = house.root / "rows.jsonl.gz"
+    source.unlink()
+    last = house.finish()
+    check(house)
+    assert f"{source} is gone; going on with the copy that was made of it when the run began\n" in last.said()
+    assert house.start("--fresh").wait() == 2  # what has no copy is missed
+    for copy in copies(house):
+        copy.unlink()
+    missed = house.start()
+    assert missed.wait() == 2
+    assert "nothing matches `rows.jsonl.gz`" in missed.said()
+
+
 def test_a_run_from_a_pipe_is_killed_and_goes_on_without_the_pipe(build: Build) -> None:
     house = packed(build(rows=200), "-")
     house.echo.ration = 120
