@@ -20,6 +20,7 @@ from runner.engine import LocalEngine
 from runner.errors import RunnerError, StoppedError
 from runner.feed import Feeder, Window
 from runner.keep import Keeper
+from runner.opening import note_prices
 from runner.parts import Footer, Range, seal
 from runner.ports import Event, iso_now
 from runner.prepare import Prepared
@@ -48,6 +49,7 @@ class Session:
     window: Window = field(default_factory=Window)
     errors: list[BaseException] = field(default_factory=list)
     started_s: float = 0.0
+    priced: int = 0  #: Prices.news when run.json was given its prices
     warned: bool = False  #: that choices are missing
 
     @property
@@ -191,3 +193,6 @@ def write_status(session: Session, state: str, snapshot: Snapshot) -> None:
     members = {"state": state, "updated_at": iso_now(), **snapshot.to_json()}
     with suppress(RunnerError):
         session.directory.write("status.json", members, durable=False)
+        if session.prepared.prices.news != session.priced:
+            session.priced = session.prepared.prices.news
+            note_prices(session.directory, session.prepared.prices)

@@ -138,7 +138,7 @@ class LocalEngine:
     def _as_it_is(self, work: Work) -> Settled:
         """The row is final with the paid answer that it has, without another exchange."""
         self.slots.undurable += 1  # like any other row that is final and not yet on disk
-        return work.settled(None, self.wiring.price_source(work.request.model))
+        return work.settled(None)
 
     def _unsent(self, work: Work, failure: Failure) -> Settled:
         return self._as_it_is(work) if work.answers else work.unsent(failure)
@@ -247,7 +247,7 @@ class LocalEngine:
         final = not (isinstance(outcome, Failure) or falls_short(outcome))  # most rows, at no further cost
         again = None if final else next_step(outcome, work.so_far, self.settings.policy)
         if again is None:
-            return work.settled(outcome, self.wiring.price_source(work.request.model))
+            return work.settled(outcome)
         if again.change:
             work.fell_short(outcome)
             work.ask(again.change, self.wiring)

@@ -8,12 +8,12 @@ with the one that it has.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 
 from runner.columns import is_answer
 from runner.halts import Watch
 from runner.pace import Lane
 from runner.ports import Wiring, iso_now
+from runner.pricing import FREE, UNKNOWN, Charge
 from runner.reask import Change, answer_text, changed, read_answer
 from runner.records import Attempt, Billed, Choice, Completion, Failure, Kind, Outcome, Request, Settled, Status
 from runner.retry import SoFar, falls_short, is_paid
@@ -75,7 +75,7 @@ class Work:
         at, sent_at, seconds = times
         self.spent_s += seconds
         timed = (at, seconds, sent_at - self.ready_at)
-        attempt = _attempt(self, outcome, timed, cost_of(self.request.model, outcome, wiring))
+        attempt = _attempt(self, outcome, timed, charge_of(self.asking, outcome, wiring))
         self.attempts.append(attempt)
         return Exchange(outcome, attempt, sent_at)
 
@@ -88,7 +88,7 @@ class Work:
         """From now on the row asks for a better answer."""
         self.asking = changed(self.request, change, wiring.bound)
 
-    def settled(self, outcome: Outcome | None, price_source: str | None) -> Settled:
+    def settled(self, outcome: Outcome | None) -> Settled:
         """The row is final. outcome: of its last exchange; None: there was none in this process."""
         made = [*self.request.prior, *self.attempts]
         own = len(made) - 1
@@ -101,7 +101,7 @@ class Work:
             request=self.request,
             outcome=outcome,
             attempts=tuple(made),
-            price_source=price_source,
+            price_source=made[own].price_source if is_answer(made[own].error_kind) else None,
             started_at=(self.attempts or self.answers)[0].started_at,
             finished_at=iso_now(),
             cost_usd=made[own].cost_usd,
@@ -119,14 +119,16 @@ class Work:
         )
 
 
-def cost_of(model: str, outcome: Outcome, wiring: Wiring) -> Decimal | None:
-    """Free when it surely was, unknown when it may have been billed, else by its usage."""
+def charge_of(request: Request, outcome: Outcome, wiring: Wiring) -> Charge:
+    """Free when it surely was, unknown when it may have been billed, else by its usage and the tier that it used."""
     if isinstance(outcome, Failure) and outcome.billed is not Billed.YES:
-        return Decimal(0) if outcome.billed is Billed.NO else None
-    return wiring.cost(model, outcome.usage)
+        return FREE if outcome.billed is Billed.NO else UNKNOWN
+    answer = outcome if isinstance(outcome, Completion) else outcome.answer
+    used = answer.service_tier if answer else None
+    return wiring.charge(request.model, outcome.usage, used or request.service_tier)
 
 
-def _attempt(work: Work, outcome: Outcome, times: tuple[str, float, float], cost_usd: Decimal | None) -> Attempt:
+def _attempt(work: Work, outcome: Outcome, times: tuple[str, float, float], charge: Charge) -> Attempt:
     at, seconds, waited_s = times
     failed = outcome if isinstance(outcome, Failure) else None
     answer = outcome if isinstance(outcome, Completion) else outcome.answer
@@ -144,8 +146,9 @@ def _attempt(work: Work, outcome: Outcome, times: tuple[str, float, float], cost
         model_returned=answer.model if answer else None,
         finish_reason=answer.choices[0].finish_reason if answer else None,
         usage=outcome.usage,
-        cost_usd=cost_usd,
+        cost_usd=charge.usd,
         answer=answer_text(answer.choices[0]) if answer and falls_short(outcome) else None,
+        price_source=charge.source,
     )
 
 

@@ -181,7 +181,9 @@ class Keeper:
     def _attempt(self, batch: _Batch, ended: Ended) -> None:
         row, members = ended.request.index, attempt_record(ended.attempt)
         batch.attempts.append((row, tally_attempt(members)))
-        self._line(batch, row, lambda seed: attempt_line(row, members, seed))
+        source = ended.attempt.price_source
+        told = {"price_source": source} if source else {}  # it may yet become the row's answer
+        self._line(batch, row, lambda seed: attempt_line(row, members | told, seed))
 
     def _record(self, batch: _Batch, settled: Settled) -> None:
         row, members = settled.request.index, record(settled, self._spec)

@@ -16,7 +16,7 @@ from runner.errors import RunDirectoryError
 from runner.parts import Range
 from runner.ports import iso_now
 from runner.prepare import Prepared, identity, input_identity
-from runner.pricing import words
+from runner.pricing import Prices, history, words
 from runner.recovery import Standing, recover
 from runner.reopen import Selection, reopen, select
 from runner.say import Say
@@ -120,9 +120,23 @@ def run_members(begun: Begun, run_id: str, known: Mapping[str, Any] | None) -> d
         "input": input_identity(prepared.survey),
         "input_files": [str(file.path) for file in prepared.survey.files],
         "job": begun.job.dump(),
-        "prices": before.get("prices", {}) | prepared.prices.to_json(),
+        "prices": before.get("prices", {}),
         "versions": versions(),
     }
+
+
+def note_prices(directory: RunDirectory, prices: Prices) -> None:
+    """Keep the prices that this process uses in run.json, beside those of the ones before."""
+    known = directory.read_run() or {}
+    before = known.get("prices", {})
+    now = history(before, prices.to_json(), iso_now())
+    if known and now != before:
+        directory.write("run.json", known | {"prices": now})
+
+
+def constant_model(prepared: Prepared) -> str | None:
+    """The model of every row; None: rows name their own."""
+    return None if prepared.prompt.model_is_template else prepared.prompt.constants.get("model")
 
 
 def versions() -> dict[str, str]:
@@ -150,11 +164,8 @@ def say_standing(run: Run, *, new: bool) -> None:
 
 def say_price(run: Run) -> None:
     """Once: what a row is priced by, or that it cannot be."""
-    if run.prepared.prompt.model_is_template:
-        return
-    model = run.job.request.model
-    price = run.prepared.prices.of(model)
-    if price is None:
-        run.say.line(f"no price is known for {model}: the cost columns stay empty (give pricing.{model} in the job)")
-    else:
-        run.say.detail(f"{model}: {words(price)}")
+    run.prepared.prices.listen(run.say.line)
+    model, tier = constant_model(run.prepared), run.prepared.prompt.constants.get("service_tier")
+    price = run.prepared.prices.of(model) if model else None
+    if price is not None and price.is_known:
+        run.say.detail(f"{model}: {words(price, tier)}")

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Protocol
 
 import anyio
@@ -18,6 +17,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from runner.columns import is_answer
 from runner.halts import Terms
 from runner.pace import Reading
+from runner.pricing import Charge
 from runner.reask import Bound
 from runner.records import Attempt, Failure, Outcome, Reply, Request, Settled, Usage
 from runner.retry import Policy
@@ -59,11 +59,10 @@ class Wiring:
 
     send: Send
     judge: Callable[[Reply, Request], Outcome]
-    cost: Callable[[str, Usage], Decimal | None]
+    charge: Callable[[str, Usage, str | None], Charge]  #: (model, usage, service tier)
     sent: Callable[[Request, int, str], None]  #: (request, n, at): note it before it leaves
     rekey: Callable[[], bool]  #: read the key again; True when it changed
     luck: Callable[[], float]
-    price_source: Callable[[str], str | None] = lambda model: None
     bound: Bound = lambda model, more_bytes, more_tokens: None
     clock: Callable[[], float] = anyio.current_time
     readings: Callable[[Reply], Sequence[Reading]] = lambda reply: ()  #: what it says is left of the limits

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from runner.columns import ResultSpec, conflicts, part_schema, result_schema
 from runner.dialect import DROP, Bodies, Dialect, Terms, plain_roles
 from runner.errors import JobError, RunDirectoryError
 from runner.interchange.requests import Lines
+from runner.market import market_of
 from runner.media import attach_of
 from runner.outputs import Expected, Offer, Output, compile_offer, compile_output
 from runner.parts import Shape
-from runner.pricing import Prices
+from runner.pricing import Market, Prices
 from runner.recipe import Means, Recipe, recipe_of
 from runner.sources import DIRECTORY, STDIN, Reader, Spooling, copies_stand, expand
 from runner.spec import JobSpec, parse
@@ -192,7 +194,8 @@ def prepare(loaded: Loaded, taken: Survey, *, past: bool = False) -> Prepared:
     inputs = pa.schema([_bare(taken.schema.field(name)) for name in carried(job, taken)])
     results = result_schema(spec)
     shape = Shape(results, part_schema(inputs, results, job.output.prefix))
-    prices = Prices(job.pricing)
+    market = Market() if past else market_of(job, loaded.base, datetime.now(UTC).date())
+    prices = Prices(job.pricing, market)
     reader = Reader(taken, loaded.run_root / DIRECTORY)
     recipe = _recipe(loaded, prompt, dialect, prices)
     return Prepared(loaded, taken, reader, prompt, Expected(output, offer), spec, shape, recipe, prices, dialect)

@@ -122,7 +122,8 @@ def recipe_of(model: str, prompt: Prompt | Lines, means: Means) -> Recipe:
     """The recipe of a job. `model` as the job writes it: it names the rows that cannot be rendered."""
 
     def bound(request: Request, body: Body, prompt_tokens: int | None) -> Decimal | None:
-        return upper_bound(prompt_tokens, output_cap(body), request.choices, means.price_of(request.model))
+        price = means.price_of(request.model)
+        return upper_bound(prompt_tokens, output_cap(body), request.choices, price, request.service_tier)
 
     return Recipe(
         model=model,

@@ -71,6 +71,9 @@ class Usage:
     completion_tokens: int | None = None
     reasoning_tokens: int | None = None
     total_tokens: int | None = None
+    audio_tokens: int | None = None  #: ⊂ prompt
+    output_audio_tokens: int | None = None  #: ⊂ completion
+    reported_usd: Decimal | None = None  #: what the server says that the exchange cost
 
 
 NO_USAGE = Usage()
@@ -95,6 +98,7 @@ class Attempt:
     usage: Usage = NO_USAGE
     cost_usd: Decimal | None = None
     answer: str | None = None  #: a paid answer that did not become the row's
+    price_source: str | None = None  #: who says what it cost; no column of `attempts`
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,7 @@ class Request:
     prompt_tokens: int = 0  #: of these, the prompt
     reserved_usd: Decimal | None = None  #: upper bound of what one exchange can cost; None: unknown
     choices: int = 1  #: n
+    service_tier: str | None = None  #: the one asked for
     epoch: int = 1
     prior: tuple[Attempt, ...] = ()  #: exchanges of this row before this process, all epochs
 

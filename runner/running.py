@@ -20,7 +20,18 @@ from runner.ending import Ending, command_again, exit_code, share
 from runner.errors import RunDirectoryError, RunnerError
 from runner.keep import Keeper
 from runner.lock import held
-from runner.opening import Begun, Run, RunOptions, all_there, retried, run_members, same_kind, say_standing
+from runner.opening import (
+    Begun,
+    Run,
+    RunOptions,
+    all_there,
+    constant_model,
+    note_prices,
+    retried,
+    run_members,
+    same_kind,
+    say_standing,
+)
 from runner.parts import Range, totals_to_json, write_empty
 from runner.ports import iso_now
 from runner.prepare import Asked, Loaded, Prepared, load, only_copied, prepare, take_survey
@@ -140,6 +151,9 @@ def _work(run: Run, keeper: Keeper) -> tuple[RunnerError | None, int | None]:
     if len(run.standing.sealed) == len(run.ranges):
         return None, None
     run.prepared.dialect.listen(lambda sentence: run.say.line(f"notice: {sentence}"))
+    if model := constant_model(run.prepared):
+        run.prepared.prices.of(model)
+    note_prices(run.directory, run.prepared.prices)
     key = None if run.simulated else key_of(run.prepared.loaded, run.options.environ)
     with _endpoint(run) as endpoint:
         transport = transport_of(run.prepared, endpoint, key)
@@ -204,6 +218,7 @@ def _loop() -> dict[str, Any]:
 def _finish(run: Run, keeper: Keeper, error: RunnerError | None, signal: int | None) -> Ending:
     rows = run.prepared.survey.rows
     totals = keeper.books.total
+    note_prices(run.directory, run.prepared.prices)
     done = totals.settled == rows
     if done and not error:
         _write_manifest(run, totals)

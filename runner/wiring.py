@@ -16,7 +16,7 @@ from runner.outputs import Expected
 from runner.outputs.each import output_asked_by
 from runner.ports import Settings, Wiring
 from runner.prepare import Loaded, Prepared
-from runner.pricing import cost, upper_bound
+from runner.pricing import upper_bound
 from runner.records import Failure, Outcome, Reply, Request
 from runner.retry import Policy
 from runner.spec import JobSpec
@@ -57,11 +57,10 @@ def engine_of(prepared: Prepared, keeper: Keeper, transport: Transport, key: Key
     wiring = Wiring(
         send=transport.send,
         judge=judge_of(prepared),
-        cost=lambda model, usage: cost(usage, prices.of(model)),
+        charge=prices.charge,
         sent=keeper.sent,
         rekey=rekey,
         luck=random.random,
-        price_source=prices.source,
         fill=Media(folder).filled if folder else None,
         bound=lambda model, size, tokens: upper_bound(size, tokens, 1, prices.of(model)),
         readings=lambda reply: readings(reply.headers, time.time()),

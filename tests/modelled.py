@@ -18,6 +18,7 @@ from virtual_clock import run_virtual
 from runner.engine import LocalEngine
 from runner.halts import Terms
 from runner.ports import Event, Settings, Wiring
+from runner.pricing import Charge
 from runner.records import Choice, Completion, Failure, Kind, Outcome, Reply, Request, Settled, Status, Usage
 from runner.stop import Stop
 from runner.wire.allowances import readings
@@ -153,7 +154,7 @@ def night(provider: Provider, rows: int, **settings: object) -> Night:
     wiring = Wiring(
         send=provider.send,
         judge=lambda reply, request: _answered(),
-        cost=lambda model, usage: Decimal("0.001"),
+        charge=lambda model, usage, tier: Charge(Decimal("0.001"), "job"),
         sent=lambda request, n, at: None,
         rekey=lambda: False,
         luck=random.Random(3).random,

@@ -17,6 +17,7 @@ from runner.engine import WORKERS_PER_SLOT, LocalEngine
 from runner.errors import LaterError, StoppedError
 from runner.halts import Terms
 from runner.ports import Ended, Event, Settings, Wiring, iso_now
+from runner.pricing import Charge
 from runner.records import (
     Attempt,
     Billed,
@@ -80,7 +81,7 @@ class Rig:
         return Wiring(
             send=self._send,
             judge=self.judge,
-            cost=lambda model, usage: Decimal("0.001"),
+            charge=lambda model, usage, tier: Charge(Decimal("0.001"), "job"),
             sent=self._sent,
             rekey=self.rekeyed,
             luck=lambda: 0.5,

@@ -36,6 +36,7 @@ from runner.spec.values import (
     Variable,
     Variables,
     keep_or,
+    number_or,
 )
 
 
@@ -139,20 +140,43 @@ class BudgetSpec(Section):
     confirm_above_usd: Dollars | None = None
 
 
-class PriceSpec(Section):
-    """USD per million tokens; null is unknown, not free."""
+class RatesSpec(Section):
+    """USD per million tokens, and of a request; null is unknown, not free. What has no rate of its own among the tokens
+    of the prompt costs `input`, among those of the answer `output`."""
 
     input: Dollars | None = None
     cached_input: Dollars | None = None
     cache_write: Dollars | None = None
     output: Dollars | None = None
+    input_audio: Dollars | None = None
+    output_audio: Dollars | None = None
+    reasoning: Dollars | None = None
+    per_request: Dollars | None = None
+
+
+class TierSpec(RatesSpec):
+    """Rates of its own, or those of the model, times `factor`; in the file a number alone is the factor."""
+
+    factor: Factor = Decimal(1)
+
+
+Tier = Annotated[TierSpec, *number_or(TierSpec, "factor")]
+
+
+class PriceSpec(RatesSpec):
+    batch: Tier | None = None
+    flex: Tier | None = None
+    priority: Tier | None = None
 
 
 class PricingSpec(Section):
+    """`catalogue`: a file of the gateway's own prices (`runner prices -o FILE`)."""
+
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, PriceSpec] = Field(init=False)
 
     factor: Factor = Decimal(1)
+    catalogue: PathText | None = None
 
     @property
     def models(self) -> dict[str, PriceSpec]:
@@ -226,4 +250,6 @@ def keys_of(path: tuple[str | int, ...]) -> tuple[str, ...]:
     if inner:
         return tuple(inner.model_fields)
     section = SECTIONS[str(path[0])]
-    return tuple((PriceSpec if section is PricingSpec and len(path) > 1 else section).model_fields)
+    if section is PricingSpec and len(path) > 1:
+        section = PriceSpec if len(path) == 2 else TierSpec
+    return tuple(section.model_fields)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from runner.spec import body
-from runner.spec.model import SECTIONS, JobSpec, PriceSpec, keys_of
+from runner.spec.model import SECTIONS, JobSpec, PriceSpec, TierSpec, keys_of
 from runner.spec.positions import Mistake, Node, Part, Path, Place, dotted, halved, splits
 from runner.spec.read import NotYamlError, read
 from runner.spec.words import guess
@@ -106,9 +106,17 @@ def _step(above: Path, node: Node, rest: str) -> tuple[Part, str]:
     if above in (("tags",), ("endpoint", "headers")):
         return rest, ""
     if above == ("pricing",):
-        model, _, price = rest.rpartition(".")
-        return (model, price) if model and price in PriceSpec.model_fields else (rest, "")
+        return _model_and_rate(rest)
     return next(splits(node, rest))
+
+
+def _model_and_rate(rest: str) -> tuple[str, str]:
+    """`gpt-4.1.input`, `gpt-4.1.flex`, `gpt-4.1.flex.input`: the model, and what of its price."""
+    model, _, rate = rest.rpartition(".")
+    above, _, tier = model.rpartition(".")
+    if above and rate in TierSpec.model_fields and tier in PriceSpec.model_fields:
+        return above, f"{tier}.{rate}"
+    return (model, rate) if model and rate in PriceSpec.model_fields else (rest, "")
 
 
 def _put(node: Node, path: Path, value: Node) -> Node:

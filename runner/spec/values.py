@@ -131,6 +131,20 @@ def keep_or(section: type[Section]) -> tuple[Any, ...]:
     )
 
 
+def number_or(section: type[Section], key: str) -> tuple[Any, ...]:
+    """What makes a number of the file the `key` of a section, and a section with nothing else a number."""
+
+    def taken(value: Any) -> Any:
+        return value if isinstance(value, dict | section) else {key: value}
+
+    def given(value: Any) -> Any:
+        members = value.model_dump(mode="json", exclude_none=True)
+        return members[key] if list(members) == [key] else members
+
+    kinds = ({"type": "number", "exclusiveMinimum": 0}, section.model_json_schema())
+    return BeforeValidator(taken), PlainSerializer(given), _schema(*kinds)
+
+
 def _schema(*kinds: Mapping[str, Any]) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": list(kinds)})
 

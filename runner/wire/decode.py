@@ -15,12 +15,14 @@ from typing import Any, Final
 from runner.records import NO_USAGE, Billed, Choice, Completion, Failure, Kind, Reply, Status, Usage
 from runner.wire.choices import ending, read_choice
 from runner.wire.errors import failure, request_id
-from runner.wire.jsonbody import integer, load, mappings, string
+from runner.wire.jsonbody import integer, load, mapping, mappings, string
 from runner.wire.sse import Streamed, assemble, is_stream
-from runner.wire.usage import read_usage
+from runner.wire.usage import of_one_choice, read_usage
 
 UNFINISHED: Final = "the stream ended before the answer did"
 ENDED_BY_ERROR: Final = "the stream ended with an error"
+COST_HEADER: Final = "x-litellm-response-cost"
+LLAMA_CPP: Final = "timings"  #: a member of its replies alone
 
 
 def decode(reply: Reply, *, choices: int, now: float, keep_raw: bool = False) -> Completion | Failure:
@@ -35,7 +37,14 @@ def decode(reply: Reply, *, choices: int, now: float, keep_raw: bool = False) ->
         return _streamed(reply, stream, choices, now, keep_raw)
     if type(body) is not dict:
         return failure(reply, body, now, _not_an_object(reply, body))
-    return _whole(reply, body, choices, now, keep_raw)
+    return _whole(reply, _with_cost(reply, body), choices, now, keep_raw)
+
+
+def _with_cost(reply: Reply, body: dict[str, Any]) -> dict[str, Any]:
+    """LiteLLM tells the cost in a header. Not of a stream: there the headers leave before it is known."""
+    told = reply.headers.get(COST_HEADER)
+    usage = mapping(body.get("usage"))
+    return body if told is None or usage.get("cost") is not None else {**body, "usage": {**usage, "cost": told}}
 
 
 def _is_stream(reply: Reply) -> bool:
@@ -69,10 +78,11 @@ def _whole(reply: Reply, body: dict[str, Any], asked: int, now: float, keep_raw:
     answers = _answers(body, asked)
     if not answers:
         return _no_answer(reply, body, now)
+    usage = read_usage(body.get("usage"))
     return Completion(
         answers[0][0],
         tuple([choice for _, choice in answers]),
-        read_usage(body.get("usage")),
+        usage if len(answers) == 1 or LLAMA_CPP not in body else of_one_choice(usage),
         string(body.get("model")),
         string(body.get("id")),
         integer(body.get("created")),

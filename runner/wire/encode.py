@@ -53,6 +53,7 @@ def encode(index: int, body: Mapping[str, Any], base_url: str) -> Request | Fail
         tokens=_tokens(data, body),
         prompt_tokens=len(data) // BYTES_PER_TOKEN,
         choices=_choices(body),
+        service_tier=_tier(body),
     )
 
 
@@ -67,7 +68,13 @@ def encode_again(request: Request, body: Mapping[str, Any]) -> Request | Failure
         tokens=_tokens(data, body),
         prompt_tokens=len(data) // BYTES_PER_TOKEN,
         choices=_choices(body),
+        service_tier=_tier(body),
     )
+
+
+def _tier(body: Mapping[str, Any]) -> str | None:
+    asked = body.get("service_tier")
+    return asked if isinstance(asked, str) else None
 
 
 def _tokens(data: bytes, body: Mapping[str, Any]) -> int:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from runner.records import NO_USAGE, Usage
-from runner.wire.jsonbody import INT64_MAX, integer
+from runner.wire.jsonbody import INT64_MAX, integer, mapping
 
 #: Beside prompt_tokens_details.cached_tokens: DeepSeek, Anthropic, Moonshot.
 _CACHED: Final = frozenset({"prompt_cache_hit_tokens", "cache_read_input_tokens", "cached_tokens"})
@@ -20,6 +21,9 @@ _CACHED: Final = frozenset({"prompt_cache_hit_tokens", "cache_read_input_tokens"
 _WRITTEN: Final = frozenset({"cache_write_tokens", "cache_creation_tokens", "cached_creation_tokens"})
 _WRITTEN_BESIDE: Final = frozenset({"cache_creation_input_tokens"})
 _NOTHING: Final[dict[str, Any]] = {}
+#: What no exchange costs; beyond it is nonsense, or another unit.
+MOST_USD: Final = Decimal(1_000_000)
+LONGEST_AMOUNT: Final = 40
 
 
 def read_usage(value: Any) -> Usage:
@@ -42,8 +46,40 @@ def read_usage(value: Any) -> Usage:
         completion,
         _count((out or value).get("reasoning_tokens")),
         _count(value.get("total_tokens")),
+        _count(into.get("audio_tokens")) or None,
+        _count(out.get("audio_tokens")) or None,
+        _reported_usd(value),
     )
     return _cache_inside(usage) if beside else _sums_right(usage)
+
+
+def of_one_choice(usage: Usage) -> Usage:
+    """llama.cpp counts one of the choices it made: what all of them took is not known, and more than that."""
+    return replace(usage, completion_tokens=None, reasoning_tokens=None, total_tokens=None)
+
+
+def _reported_usd(usage: Mapping[str, Any]) -> Decimal | None:
+    """What the server says that the exchange cost: OpenRouter, LiteLLM's streams; Perplexity takes it apart. With a
+    key of one's own (BYOK) OpenRouter's `cost` is its fee, and the provider's bill comes beside it."""
+    said = usage.get("cost")
+    if said is None:
+        return None
+    told = dollars(said.get("total_cost") if type(said) is dict else said)
+    if told is None or usage.get("is_byok") is not True:
+        return told
+    upstream = dollars(mapping(usage.get("cost_details")).get("upstream_inference_cost"))
+    return None if upstream is None else told + upstream
+
+
+def dollars(value: Any) -> Decimal | None:
+    """An amount that a server names, as a number or as a text; None for what is none, or below nothing."""
+    if type(value) not in (int, float, str) or (type(value) is str and len(value) > LONGEST_AMOUNT):
+        return None
+    try:
+        amount = Decimal(repr(value) if type(value) is float else value)
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() and 0 <= amount <= MOST_USD else None
 
 
 def _details(value: Mapping[str, Any], name: str) -> dict[str, Any]:
