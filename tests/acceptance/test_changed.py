@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint import Endpoint, Place, Said, Seen, environment, ok, refused, snapshot, until
+from endpoint import Done, Endpoint, Place, Said, Seen, environment, ok, refused, snapshot, until
 
 from runner.lock import read_owner
 
@@ -318,34 +318,38 @@ def test_fresh_moves_nothing_when_the_new_run_cannot_start(place: Place) -> None
     assert [path.name for path in (place.root / "runs").iterdir()] == ["trial"]
 
 
-def refused_untouched(place: Place, name: str, *words: str) -> None:
-    """A directory of somebody else's, with a file of this name in it, is left as it is."""
+def run_in_theirs(place: Place, name: str, *words: str) -> tuple[Done, bool]:
+    """A run into a directory of somebody else's, with a file of this name in it; whether that stayed as it was."""
     theirs = place.root / "theirs"
     theirs.mkdir()
     (theirs / name).write_text('{"mine": 1}')
     (theirs / "photo.jpg").write_bytes(b"\xff\xd8")
     before = snapshot(theirs)
     done = place.run("-o", "theirs", *words)
-    assert theirs.is_dir()
-    assert snapshot(theirs) == before
-    assert (done.code, place.sent) == (2, 0)
-    assert len(done.errors) == 1
-    assert str(theirs) in done.errors[0]
-    assert done.hint
+    return done, theirs.is_dir() and snapshot(theirs) == before
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "run.json"])
 def test_a_directory_that_is_not_ours_is_refused_and_untouched(place: Place, name: str) -> None:
-    refused_untouched(place, name)
+    done, untouched = run_in_theirs(place, name)
+    assert (done.code, place.sent, untouched) == (2, 0, True)
+    assert len(done.errors) == 1
+    assert str(place.root / "theirs") in done.errors[0]
+    assert done.hint
 
 
 def test_a_lock_of_another_program_makes_a_directory_no_run(place: Place) -> None:
-    refused_untouched(place, "lock")
+    done, untouched = run_in_theirs(place, "lock")
+    assert (done.code, place.sent, untouched) == (2, 0, True)
+    assert "is not empty and is not the directory of a run" in done.errors[0]
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "lock", "run.json"])
 def test_fresh_does_not_move_a_directory_that_is_not_ours(place: Place, name: str) -> None:
-    refused_untouched(place, name, "--fresh")
+    done, untouched = run_in_theirs(place, name, "--fresh")
+    assert (done.code, place.sent, untouched) == (2, 0, True)
+    assert len([path for path in place.root.iterdir() if path.name.startswith("theirs")]) == 1
+    assert done.hint
 
 
 def test_an_empty_directory_may_be_used(place: Place) -> None:
