@@ -6,16 +6,17 @@ body says, signals.py what that means together with the status, hints.py how lon
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from runner.records import NO_USAGE, Billed, Failure, Kind, Reply
 from runner.wire.hints import Told, hint_s
-from runner.wire.jsonbody import load, mapping, utf8
+from runner.wire.jsonbody import compact, load, mapping, string, utf8
 from runner.wire.oneline import one_line
 from runner.wire.shapes import Said, read_error, read_page
-from runner.wire.signals import HAS_RETRY_AFTER, kind_of
+from runner.wire.signals import HAS_RETRY_AFTER, SHOULD_RETRY, kind_of
 from runner.wire.usage import read_usage
 
 __all__ = ["classify", "failure", "one_line", "request_id"]
@@ -25,6 +26,8 @@ _WAITS: Final = frozenset({Kind.RATE, Kind.OVERLOADED, Kind.QUOTA, Kind.SERVER, 
 _RETRY_AFTER: Final = frozenset({"retry-after", "retry-after-ms", "llm_provider-retry-after"})
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "x-generation-id", "x-litellm-call-id", "x-oneapi-request-id")
 _REQUEST_ID_CHARS: Final = 200
+#: Gateways of the one-api family, and OpenAI, name it in the message.
+_REQUEST_ID_SAID: Final = re.compile(rf"request[ _-]?id\b:?\s*([\w-]{{8,{_REQUEST_ID_CHARS}}})", re.IGNORECASE)
 _PAGE_BYTES: Final = 8_000
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus} | {
     498: "Capacity Exceeded",
@@ -51,19 +54,17 @@ def failure(reply: Reply, value: Any, now: float, why: str = "", otherwise: Kind
     """
     html = value is None and _is_html(reply)
     said = read_error(value) if value is not None else _read_page(reply, html)
-    if not _RETRY_AFTER.isdisjoint(reply.headers):
-        said = Said(said.message, said.words | {HAS_RETRY_AFTER}, said.status)
     status = said.status if 200 <= reply.status < 300 and said.status else reply.status
-    kind = kind_of(status, said, otherwise)
+    kind = kind_of(status, said.message, said.words | _header_words(reply), otherwise)
     usage = read_usage(mapping(value).get("usage"))
     message = said.message[:_PAGE_BYTES]
     return Failure(
         kind,
-        _redirect(reply) if 300 <= reply.status < 400 else one_line(message) or why or _phrase(status),
+        _redirect(reply) if 300 <= reply.status < 400 else one_line(message) or why or _unread(value, status),
         status=reply.status,
         billed=Billed.YES if usage != NO_USAGE else _billed(reply.status),
         wait_s=hint_s(Told(reply.headers, value, message, now)) if kind in _WAITS else None,
-        request_id=request_id(reply),
+        request_id=request_id(reply) or _request_id_said(value, message),
         html=html,
         usage=usage,
     )
@@ -76,6 +77,20 @@ def request_id(reply: Reply) -> str | None:
         if found:
             return utf8(found[:_REQUEST_ID_CHARS])
     return None
+
+
+def _request_id_said(value: Any, message: str) -> str | None:
+    named = string(mapping(value).get("request_id"))
+    if named is not None:
+        return one_line(named)[:_REQUEST_ID_CHARS]
+    found = _REQUEST_ID_SAID.search(message)
+    return found.group(1) if found else None
+
+
+def _header_words(reply: Reply) -> frozenset[str]:
+    waits = {HAS_RETRY_AFTER} if not _RETRY_AFTER.isdisjoint(reply.headers) else set()
+    retry = reply.headers.get("x-should-retry")
+    return frozenset(waits if retry is None else {*waits, SHOULD_RETRY + retry.lower()})
 
 
 def _billed(status: int) -> Billed:
@@ -108,6 +123,12 @@ def _host(location: str) -> str | None:
         return urlsplit(location).hostname
     except ValueError:
         return None
+
+
+def _unread(value: Any, status: int) -> str:
+    """A body that says nothing in a known place is shown as it is."""
+    raw = compact(value) if value else None
+    return _phrase(status) if raw is None else one_line(f"{_phrase(status)}: {raw[:_PAGE_BYTES]}")
 
 
 def _phrase(status: int) -> str:

@@ -16,7 +16,7 @@ _READ_CHARS: Final = 8_000  #: of a foreign text; the rest cannot reach the firs
 
 _ANSI: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")
 #: White space, C0, C1, line separators, and the marks that turn the direction of what is printed after them.
-_BLANK: Final = re.compile("[\\s\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
+_BLANK: Final = re.compile("[\\s\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
 
 _MASK: Final = "***"
 #: Keys known by their first letters; "Bearer" and what follows; any JSON Web Token.

@@ -9,6 +9,7 @@ text, and collect all that names the error (codes, types, reasons) as one set of
     {"object": "error", "message", "type", "code": 400}      older vLLM
     {"detail": "text" | [{"loc", "msg", "type"}]}            FastAPI
     {"error": "text"}                                        mlx_lm
+    {"errors": [{"code", "message"}]}                        Cloudflare
     {"message"} {"msg"} {"err"} {"error_msg"} {"header": {"message"}} {"response": {"error": {"message"}}}
     {"status": "failure", "message"} {"html-message"}        Portkey
     {"type", "title", "status", "detail"}                    problem+json
@@ -33,6 +34,7 @@ _TEXTS: Final = (
     ("errmsg",),
     ("detail",),
     ("error",),
+    ("errors",),
     ("title",),
     ("header", "message"),
     ("response", "error", "message"),
