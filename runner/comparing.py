@@ -12,13 +12,10 @@ from decimal import Decimal
 from itertools import islice, zip_longest
 from typing import Any, NamedTuple
 
-import pyarrow.parquet as pq
-
 from runner import files
-from runner.columns import prefix_of
 from runner.errors import ChangedError
 from runner.journal import replay
-from runner.parts import Range
+from runner.parts import Range, result_columns
 from runner.plan import NONE, Plan, Stored, plan
 from runner.prepare import Prepared, identity, past_recipe
 from runner.recipe import Asked, Recipe
@@ -173,9 +170,8 @@ def _hashes(old: Old, part: Range) -> dict[int, tuple[str, str]]:
     """Request hash and status of the final rows of a range."""
     path, found = old.directory.part(part.number), {}
     if path.exists():
-        prefix = prefix_of(pq.read_schema(path).names)
-        names = [prefix + name for name in ("row_index", "request_hash", "status")]
-        columns = [column.to_pylist() for column in pq.read_table(path, columns=names, partitioning=None).columns]
+        table = result_columns(path, ("row_index", "request_hash", "status"))
+        columns = [column.to_pylist() for column in table.columns]
         found = {row: (request_hash, status) for row, request_hash, status in zip(*columns, strict=True)}
     opened = old.standing.open.get(part.number)
     if opened is None:

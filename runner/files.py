@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from runner.errors import StorageError
 
 _HINTS = {
     errno.ENOSPC: "free some space, then run the same command again: it goes on where it stopped",
-    errno.EDQUOT: "your quota is used up: free some space, then run the same command again",
-    errno.EROFS: "the file system is read-only: mend that, then run the same command again",
-    errno.EIO: "the disk reports an error: check it (dmesg), then run the same command again",
-    errno.ENOENT: "something removed the directory while the run was going on",
+    errno.EDQUOT: "your quota on that disk is used up: remove something there or have it raised, then run the same "
+    "command again: it goes on where it stopped",
+    errno.EROFS: "the file system is read-only, often since an error of its disk (see dmesg): make it writable, then "
+    "run the same command again",
+    errno.EIO: "the disk reports an error: check it (see dmesg), then run the same command again, or go on with a copy "
+    "of the run's directory on another disk by -o",
+    errno.ENOENT: "something removed or moved the run's directory while the run was going on: put it back, then run "
+    "the same command again; without it the run starts anew, and pays anew",
 }
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 #: What a kernel or file system says that cannot put two names in each other's place in one step.
@@ -33,14 +40,20 @@ _GENERAL_HINT = "nothing acknowledged is lost; mend the cause, then run the same
 
 def storage_error(doing: str, path: Path | str, error: OSError) -> StorageError:
     """The one sentence for a failed file call: what was being done, where, why."""
-    reason = error.strerror or str(error)
+    reason = "it is no longer there" if error.errno == errno.ENOENT else error.strerror or str(error)
     return StorageError(f"{doing} {path}: {reason}", hint=_HINTS.get(error.errno or 0, _GENERAL_HINT))
 
 
-def make_directory(path: Path) -> None:
+def vanished(doing: str, path: Path) -> StorageError:
+    """The same for a file that was there."""
+    return storage_error(doing, path, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+
+
+def make_directory(path: Path, *, parents: bool = True) -> None:
     """Make `path` (0700) and its parents; fine when it is there."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise storage_error("cannot make the directory", path, error) from error
@@ -154,6 +167,15 @@ def remove(path: Path) -> None:
         raise storage_error("cannot remove", path, error) from error
 
 
+def remove_tree(path: Path) -> None:
+    """Remove a directory and all that is in it; fine when it is gone."""
+    try:
+        if path.exists():
+            shutil.rmtree(path)
+    except OSError as error:
+        raise storage_error("cannot remove", path, error) from error
+
+
 def truncate(path: Path, length: int) -> None:
     """Cut a file to `length` bytes, durably."""
     descriptor = open_append(path)
@@ -191,6 +213,26 @@ def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
     rename(temporary, path)
     if durable:
         sync_directory(path.parent)
+
+
+def names(path: Path) -> list[str]:
+    """What is in a directory, sorted."""
+    try:
+        return sorted(each.name for each in path.iterdir())
+    except OSError as error:
+        raise storage_error("cannot list", path, error) from error
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    """The bytes of a file of a run that is not empty, without reading them all."""
+    try:
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise storage_error("cannot read", path, error) from error
+    with data:
+        yield data
 
 
 def read_file(path: Path) -> bytes | None:

@@ -92,9 +92,8 @@ class Journal:
         self.path = path
         self.head = head
         self.seed = seed(head.run, head.range)
-        fresh = not path.exists() or path.stat().st_size == 0
         self._descriptor = files.open_append(path)
-        if fresh:
+        if os.fstat(self._descriptor).st_size == 0:
             self.append(head_line(head))
             self.sync()
             files.sync_directory(path.parent)
@@ -103,7 +102,10 @@ class Journal:
         files.write_all(self._descriptor, lines, self.path)
 
     def sync(self) -> None:
+        """Raises StorageError also when the file has no name any more: whoever removed it removed the answers."""
         files.sync(self._descriptor, self.path)
+        if os.fstat(self._descriptor).st_nlink == 0:
+            raise files.vanished("cannot make durable", self.path)
 
     def close(self) -> None:
         if self._descriptor >= 0:

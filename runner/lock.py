@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -86,7 +87,10 @@ class Lock:
             "since": self.since,
             "command": Path(sys.argv[0]).name,
         }
-        os.ftruncate(self._descriptor, 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+        except OSError as error:
+            raise files.storage_error("cannot write to", self.path, error) from error
         files.write_all(self._descriptor, orjson.dumps(owner) + b"\n", self.path)
 
     def _held(self) -> HeldError:
@@ -113,7 +117,17 @@ def held(directory: RunDirectory, since: str) -> Iterator[None]:
         directory.claim()
         leaving.enter_context(Lock(directory.lock, since))
         leaving.callback(_give_up, directory)
+        leaving.push(partial(_say_if_gone, directory))
         yield
+
+
+def _say_if_gone(
+    directory: RunDirectory, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+) -> None:
+    """When the run was taken away under us, that is the error, whatever it looked like where it was met first."""
+    met = isinstance(error, Exception) and not isinstance(error, StorageError)
+    if met and not directory.lock.exists():
+        raise files.vanished("cannot go on with", directory.root) from error
 
 
 def _give_up(directory: RunDirectory) -> None:

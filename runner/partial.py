@@ -6,7 +6,6 @@ the run goes on, never read by us. A range that was opened again has its old par
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable
 
 import pyarrow as pa
@@ -32,10 +31,7 @@ def write(prepared: Prepared, directory: RunDirectory, opened: Iterable[OpenRang
 
 def _write(prepared: Prepared, directory: RunDirectory, opened: OpenRange) -> None:
     part = opened.part
-    with (
-        directory.journal(part.number).open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
+    with files.mapped(directory.journal(part.number)) as data:
         lines = record_lines(data, part.run, part.number)
         rows = sorted(opened.done & lines.keys())
         results = pa.concat_tables(record_tables(data, [lines[row] for row in rows], prepared.shape.results))
@@ -47,5 +43,6 @@ def _write(prepared: Prepared, directory: RunDirectory, opened: OpenRange) -> No
 
 def remove(directory: RunDirectory) -> None:
     """The run goes on: what the partial parts hold comes back as whole ones."""
-    for path in directory.results.glob("*.partial.parquet*"):
-        files.remove(path)
+    for name in files.names(directory.results):
+        if ".partial.parquet" in name:
+            files.remove(directory.results / name)

@@ -9,7 +9,6 @@ than block its range. The footer says which run, range and epoch this is, with t
 from __future__ import annotations
 
 import json
-import mmap
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from runner import files
-from runner.errors import RunDirectoryError
+from runner.columns import prefix_of
+from runner.errors import RunDirectoryError, RunnerError
 from runner.journal import Line, intact_lines, record_row, seed
 from runner.records import Kind, Status, Tally
 
@@ -72,11 +72,30 @@ def read_footer(path: Path) -> Footer:
         metadata = pq.read_metadata(path).metadata or {}
         members = json.loads(metadata[FOOTER_KEY])
     except (OSError, KeyError, pa.ArrowInvalid, ValueError) as error:
-        raise RunDirectoryError(
-            f"{path} is not a whole part of a run: {error}",
-            hint="move it out of the results directory; its rows are sent again only if their journal is gone too",
-        ) from error
+        raise _unreadable(path, error) from error
     return Footer(**(members | {"totals": totals_from_json(members["totals"])}))
+
+
+def result_columns(path: Path, names: Sequence[str]) -> Any:
+    """Result columns of a part as an Arrow table, under their names without the prefix. Raises RunDirectoryError for a
+    file that is no part of ours, StorageError when it cannot be read."""
+    try:
+        prefix = prefix_of(pq.read_schema(path).names)
+        table = pq.read_table(path, columns=[prefix + name for name in names], partitioning=None)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(path, error) from error
+    return table.rename_columns(list(names))
+
+
+def _unreadable(path: Path, error: Exception) -> RunnerError:
+    if isinstance(error, FileNotFoundError):
+        return files.vanished("cannot read", path)
+    if isinstance(error, OSError) and error.errno:  # Arrow raises others for what a file holds
+        return files.storage_error("cannot read", path, error)
+    return RunDirectoryError(
+        f"{path} is not a whole part of a run: {error}",
+        hint="move it out of the results directory; its rows are sent again only if their journal is gone too",
+    )
 
 
 def record_lines(data: Any, run: str, range_no: int) -> dict[int, Line]:
@@ -156,7 +175,7 @@ def seal(part: Range, totals: Tally, paths: tuple[Path, Path], shape: Shape, inp
     journal, target = paths
     temporary = journal.with_name(f"{target.name}.tmp")
     schema = shape.part.with_metadata({FOOTER_KEY: _footer(part, totals)})
-    with journal.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with files.mapped(journal) as data:
         lines = record_lines(data, part.run, part.number)
         kept = kept_rows(target, shape, lines)
         _check_complete(part, {*lines, *(kept["row_index"].to_pylist() if kept else ())}, journal)
@@ -169,8 +188,7 @@ def kept_rows(path: Path, shape: Shape, but: Collection[int]) -> pa.Table | None
     """The result columns, without prefix, of the rows of a part that are not among `but`; None: there is no part."""
     if not path.exists():
         return None
-    names = shape.part.names[len(shape.part.names) - len(shape.results.names) :]
-    table = pq.read_table(path, columns=names, partitioning=None).rename_columns(shape.results.names)
+    table = result_columns(path, shape.results.names)
     stays = [row not in but for row in table["row_index"].to_pylist()]
     return table.filter(pa.array(stays, pa.bool_())).cast(shape.results)
 

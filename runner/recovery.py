@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow.parquet as pq
 
 from runner import files, notes
-from runner.columns import attempt_from_record, attempt_record, own_place, prefix_of, tally, tally_attempt
+from runner.columns import attempt_from_record, attempt_record, own_place, tally, tally_attempt
 from runner.errors import ChangedError, RunDirectoryError
 from runner.journal import (
     Head,
@@ -30,7 +29,7 @@ from runner.journal import (
     seed,
     unknown_attempt,
 )
-from runner.parts import Footer, Range, read_footer
+from runner.parts import Footer, Range, read_footer, result_columns
 from runner.reask import answer_text
 from runner.records import Attempt, Choice, Tally, ToolCall
 from runner.sources import Survey
@@ -111,8 +110,9 @@ def recover(directory: RunDirectory, ranges: Sequence[Range]) -> Standing:
     ChangedError for a range whose input is not what was sent.
     """
     standing = _Survey(directory, ranges).standing(live=False, mend=True)
-    for path in directory.journals.glob("*.tmp"):
-        files.remove(path)
+    for name in files.names(directory.journals):
+        if name.endswith(".tmp"):
+            files.remove(directory.journals / name)
     return standing
 
 
@@ -244,9 +244,7 @@ _BASE_COLUMNS = ("row_index", "status", "error_kind", "content", "refusal", "too
 
 def base_rows(path: Path) -> dict[int, dict[str, Any]]:
     """The rows of a part, by ordinal, as far as the bill and the attempts go."""
-    prefix = prefix_of(pq.read_schema(path).names)
-    table = pq.read_table(path, columns=[prefix + name for name in _BASE_COLUMNS], partitioning=None)
-    return {row["row_index"]: row for row in table.rename_columns(list(_BASE_COLUMNS)).to_pylist()}
+    return {row["row_index"]: row for row in result_columns(path, _BASE_COLUMNS).to_pylist()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ that goes on from here keeps it until the range is sealed; later ones remove it,
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -249,9 +248,10 @@ def complete(directory: RunDirectory) -> bool:
 def undo(directory: RunDirectory) -> None:
     """Remove what an unfinished build, or an old layout, left behind."""
     for place in (directory.results, directory.journals):
-        shutil.rmtree(_next(place), ignore_errors=True)
-        shutil.rmtree(place.with_name(f"{place.name}.old"), ignore_errors=True)
-        for name_tag in place.glob(_name_tag("*")):
-            files.remove(name_tag)
+        files.remove_tree(_next(place))
+        files.remove_tree(place.with_name(f"{place.name}.old"))
+        for name in files.names(place):
+            if name.startswith(_name_tag("")):
+                files.remove(place / name)
     for name in ("removed.jsonl.next", "survey.next.json"):
         files.remove(directory.root / name)

@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 
-from runner import partial
+from runner import files, partial
 from runner.changing import files_changed, go_over, is_changed
 from runner.drive import Session, drive
 from runner.ending import Ending, command_again, exit_code, share
@@ -51,22 +51,24 @@ def run(asked: Asked, options: RunOptions, say: Say) -> Ending:
     """Run a job, or go on with it. Raises RunnerError for what was refused before anything was sent."""
     loaded = load(asked)
     directory = RunDirectory(loaded.run_root)
-    _refuse(loaded, directory, options)
+    started = _refuse(loaded, directory, options)
     instead = options.fresh and directory.root.exists()
     with held(directory, iso_now()), Spooling(directory.root) as spooling:
+        if started and directory.read_run() is None:
+            raise files.vanished("cannot go on with", directory.root)
         if not instead:
             return _run(loaded, options, say, spooling)
         prepared = _examine(loaded, None, say, options.leash, spooling)
         aside = move_aside(directory.root, iso_now()[:19].replace(":", ""))
         say.line(f"moved the old run aside to {aside}")
         with held(directory, iso_now()):
-            directory.make()
+            directory.furnish()
             spooling.settle(prepared.survey, None)
             return _run_locked(Begun(prepared, directory, options, say), None, None)
 
 
-def _refuse(loaded: Loaded, directory: RunDirectory, options: RunOptions) -> None:
-    """What needs no look at the input is refused before anything is made or read."""
+def _refuse(loaded: Loaded, directory: RunDirectory, options: RunOptions) -> bool:
+    """What needs no look at the input is refused before anything is made or read. Whether a run is there."""
     for given in (options.allow_failed, options.max_failures):
         share(given, 1)
     directory.refuse_strangers()
@@ -76,17 +78,18 @@ def _refuse(loaded: Loaded, directory: RunDirectory, options: RunOptions) -> Non
     if not started and not loaded.asked.simulate:
         key_of(loaded, options.environ)
         endpoint_of(loaded, options.environ)
+    return started
 
 
 def _run(loaded: Loaded, options: RunOptions, say: Say, spooling: Spooling) -> Ending:
     directory, relaid = RunDirectory(loaded.run_root), False
     if known := directory.read_run():
-        directory.make()
+        directory.furnish()
         directory.settle()
         relaid = complete(directory)
     saved = directory.read("survey.json") if known else None
     prepared = _examine(loaded, saved, say, options.leash, spooling)
-    directory.make()
+    directory.furnish()
     if not spooling.settle(prepared.survey, saved) and saved and prepared.survey.from_stdin:
         say.line("the input was read from stdin when the run began; going on with that copy, stdin is not read")
     for path in only_copied(prepared.survey):

@@ -70,7 +70,7 @@ class RunDirectory:
         """Raise RunDirectoryError when what is there is somebody else's: not even --fresh may move it."""
         if self.root.exists() and not self.root.is_dir():
             raise RunDirectoryError(f"{self.root} is a file", hint="choose another directory with -o")
-        names = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
+        names = files.names(self.root) if self.root.is_dir() else []
         if any(name not in OURS and not name.startswith(".") for name in names) and not self._has_run():
             raise RunDirectoryError(
                 f"{self.root} is not empty and is not the directory of a run",
@@ -91,13 +91,12 @@ class RunDirectory:
 
     def is_bare(self) -> bool:
         """Whether nothing has been made in it since it was claimed."""
-        return not self.root.is_dir() or [path.name for path in self.root.iterdir()] == [self.lock.name]
+        return not self.root.is_dir() or files.names(self.root) == [self.lock.name]
 
-    def make(self) -> None:
-        """Make the directories, refusing to move into one that is somebody else's."""
-        self.claim()
+    def furnish(self) -> None:
+        """Make the directories in it. One that was claimed and is gone is not made anew: its lock went with it."""
         for directory in (self.journals, self.results):
-            files.make_directory(directory)
+            files.make_directory(directory, parents=False)
 
     def _make_root(self) -> None:
         """The run's directory, and its name durable before anything in it is."""
@@ -157,7 +156,7 @@ class RunDirectory:
 def _numbered(directory: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
     if not directory.is_dir():
         return {}
-    matches = ((pattern.fullmatch(path.name), path) for path in directory.iterdir())
+    matches = ((pattern.fullmatch(name), directory / name) for name in files.names(directory))
     return dict(sorted((int(match[1]), path) for match, path in matches if match))
 
 

@@ -76,7 +76,8 @@ def made_run(root: Path, rows: Sequence[Mapping[str, Any]], **job: Any) -> MadeR
     loaded = load(Asked(root / "job.yaml"))
     taken = take_survey(loaded, None, lambda done, total: None)
     directory = RunDirectory(loaded.run_root)
-    directory.make()
+    directory.claim()
+    directory.furnish()
     members = {"format": FORMAT, "run": RUN, "epoch": 1, "simulated": False, "name": "made"}
     directory.write("run.json", members | {"job_file": str(loaded.asked.job), "job": loaded.job.dump()})
     directory.write("survey.json", taken.to_json())

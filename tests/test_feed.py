@@ -68,7 +68,8 @@ class Fed:
 
     def __init__(self, path: Path, rows: Input | None = None, standing: Standing | None = None) -> None:
         directory = RunDirectory(path / "run")
-        directory.make()
+        directory.claim()
+        directory.furnish()
         self.rows = rows or Input()
         self.keeper = Keeper(directory, SPEC, standing or Standing(), PER_PART)
         self.complete: list[int] = []

@@ -15,10 +15,10 @@ from runner.errors import StorageError
 
 ERRORS = {
     errno.ENOSPC: ("No space left on device", "free some space"),
-    errno.EDQUOT: ("Disk quota exceeded", "quota"),
-    errno.EROFS: ("Read-only file system", "read-only"),
-    errno.EIO: ("Input/output error", "check it"),
-    errno.ENOENT: ("No such file or directory", "removed the directory"),
+    errno.EDQUOT: ("Disk quota exceeded", "your quota on that disk is used up"),
+    errno.EROFS: ("Read-only file system", "make it writable"),
+    errno.EIO: ("Input/output error", "check it (see dmesg)"),
+    errno.ENOENT: ("it is no longer there", "put it back"),
     errno.EPERM: ("Operation not permitted", "nothing acknowledged is lost"),
 }
 
@@ -189,6 +189,8 @@ def test_a_leftover_that_cannot_be_removed_is_a_storage_error(
         ("ftruncate", lambda path: files.truncate(path, 1)),
         ("fdatasync", lambda path: files.truncate(path, 1)),
         ("mkdir", lambda path: files.make_directory(path.with_name("c"))),
+        ("listdir", lambda path: files.names(path.parent)),
+        ("rmdir", lambda path: files.remove_tree(path.parent)),
     ],
 )
 def test_every_other_call_fails_as_a_storage_error_too(
@@ -234,7 +236,7 @@ def test_an_exchange_that_the_c_library_has_no_name_for_is_none(
 
 def test_an_exchange_that_fails_otherwise_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = two_directories(tmp_path)
-    with pytest.raises(StorageError, match=r"cannot put into place .*other: No such file") as caught:
+    with pytest.raises(StorageError, match=r"cannot put into place .*other: it is no longer there") as caught:
         files.exchange(tmp_path / "none", other)
     assert caught.value.exit_code == 4
     monkeypatch.setattr(files, "_exchange_call", lambda: lambda a, b: ctypes.set_errno(errno.EIO) or -1)
@@ -258,3 +260,29 @@ def test_removing_and_reading_what_is_gone_is_fine(tmp_path: Path) -> None:
     assert files.read_file(tmp_path / "none") is None
     with pytest.raises(StorageError, match="cannot read"):
         files.read_file(tmp_path)
+
+
+def test_a_tree_goes_whole_and_may_be_gone(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "c").touch()
+    files.remove_tree(tmp_path / "a")
+    files.remove_tree(tmp_path / "a")
+    assert files.names(tmp_path) == []
+
+
+def test_the_bytes_of_a_file_are_there_without_reading_them_and_one_that_is_gone_is_a_storage_error(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(b"12345")
+    with files.mapped(path) as data:
+        assert data[1:3] == b"23"
+    path.unlink()
+    with pytest.raises(StorageError, match=r"cannot read .*/journal: it is no longer there"), files.mapped(path):
+        pass
+
+
+def test_a_directory_in_one_that_is_gone_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no longer there"):
+        files.make_directory(tmp_path / "gone" / "journal", parents=False)
+    assert files.names(tmp_path) == []

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.errors import StorageError
 from runner.journal import (
     Head,
     Journal,
@@ -321,3 +322,14 @@ def test_a_damaged_line_full_of_lookalikes_is_given_up_quickly() -> None:
     line = record_line(record(1, items), SEED)
     harmed = line.replace(b"item 1500", b"item 1x00")
     assert replay(harmed + record_line(record(2), SEED), RUN, RANGE).records.keys() == {2}
+
+
+def test_a_journal_that_was_removed_under_its_writer_is_told_at_the_next_commit(tmp_path: Path) -> None:
+    """The bytes would go where nobody finds them."""
+    journal = Journal(tmp_path / "00007.jsonl", HEAD)
+    journal.path.unlink()
+    journal.append(sent_line(28, (1, 1), None, AT, journal.seed))
+    with pytest.raises(StorageError, match="it is no longer there") as caught:
+        journal.sync()
+    assert "put it back" in caught.value.hint
+    journal.close()

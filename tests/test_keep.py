@@ -58,7 +58,8 @@ class Kept:
 
     def __init__(self, path: Path, ranges: Sequence[Range] = RANGES) -> None:
         self.directory = RunDirectory(path / "run")
-        self.directory.make()
+        self.directory.claim()
+        self.directory.furnish()
         self.keeper = Keeper(self.directory, SPEC, Standing(), PER_PART)
         for part in ranges:
             self.keeper.begin(part)

@@ -178,3 +178,25 @@ def test_a_process_that_only_asks_cannot_make_another_one_lose(tmp_path: Path) -
             timer.join()
     assert owner
     assert owner["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("met", [KeyError("epoch"), FileNotFoundError("part-00000.parquet"), HeldError("…")], ids=repr)
+def test_a_run_that_is_taken_away_under_its_holder_is_told_as_that(tmp_path: Path, met: Exception) -> None:
+    root = tmp_path / "run"
+    with pytest.raises(StorageError) as caught, held(RunDirectory(root), SINCE):
+        root.rename(tmp_path / "elsewhere")
+        raise met
+    assert caught.value.message == f"cannot go on with {root}: it is no longer there"
+    assert "put it back" in caught.value.hint
+    assert caught.value.__cause__ is met
+
+
+def test_a_lock_that_cannot_be_signed_is_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", refuse)
+        with pytest.raises(StorageError, match="cannot write to"), Lock(tmp_path / "lock", SINCE):
+            pass
+    assert not is_held(tmp_path / "lock")

@@ -15,7 +15,7 @@ from runner import parts
 from runner.columns import ResultSpec, part_schema, record, result_schema, tally
 from runner.errors import RunDirectoryError, StorageError
 from runner.journal import Head, Journal, attempt_line, record_line, seed, sent_line
-from runner.parts import Range, Shape, read_footer, seal, totals_from_json, totals_to_json, write_empty
+from runner.parts import Range, Shape, read_footer, result_columns, seal, totals_from_json, totals_to_json, write_empty
 from runner.records import Attempt, Choice, Completion, Failure, Kind, Request, Settled, Status, Tally, Usage
 
 AT = "2025-01-02T03:04:05.000006Z"
@@ -225,6 +225,27 @@ def test_a_parquet_file_of_others_is_refused(tmp_path: Path) -> None:
     pq.write_table(inputs(), tmp_path / "a.parquet")
     with pytest.raises(RunDirectoryError):
         read_footer(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("read_metadata", OSError(5, "Input/output error"), "cannot read .*: Input/output error"),
+        ("read_metadata", FileNotFoundError("part-00000.parquet"), "cannot read .*: it is no longer there"),
+        ("read_table", OSError(5, "Input/output error"), "cannot read .*: Input/output error"),
+    ],
+)
+def test_a_part_that_the_disk_does_not_give_back_is_no_damaged_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: OSError, said: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    sealed(tmp_path, journal(tmp_path / "journal"))
+    (part,) = (tmp_path / "results").iterdir()
+    monkeypatch.setattr(pq, name, fail)
+    with pytest.raises(StorageError, match=said):
+        read_footer(part) if name == "read_metadata" else result_columns(part, ["row_index"])
 
 
 def test_a_full_disk_while_sealing_is_a_storage_error_and_leaves_no_part(

@@ -57,7 +57,8 @@ COMPLETE = head_line(HEAD) + b"".join(sent(row) + final(row) for row in range(3)
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     directory = RunDirectory(tmp_path / "run")
-    directory.make()
+    directory.claim()
+    directory.furnish()
     return directory
 
 
@@ -363,10 +364,10 @@ def test_the_name_of_a_new_run_and_of_what_is_made_above_it_is_durable_first(
     synced: list[Path] = []
     monkeypatch.setattr(files, "sync_directory", synced.append)
     directory = RunDirectory(tmp_path / "a" / "b" / "run")
-    directory.make()
+    directory.claim()
     assert synced == [tmp_path / "a" / "b", tmp_path / "a", tmp_path]
-    directory.make()
+    directory.claim()
     assert synced[3:] == [tmp_path / "a" / "b"]  # the process before may have died on the way here
     directory.write("run.json", {}, durable=False)
-    directory.make()
+    directory.claim()
     assert len(synced) == 4

@@ -89,7 +89,8 @@ def make(work: Path, rows: int) -> Path:
     loaded = load(Asked(job(work)))
     prepared = prepare(loaded, take_survey(loaded, None, lambda done, total: None))
     directory = RunDirectory(loaded.run_root)
-    directory.make()
+    directory.claim()
+    directory.furnish()
     members = {"format": FORMAT, "run": "r-1", "epoch": 1, "simulated": False, "name": "bench"}
     directory.write("run.json", members | {"job_file": str(loaded.asked.job), "job": loaded.job.dump()})
     directory.write("survey.json", prepared.survey.to_json())

@@ -52,7 +52,8 @@ def surveyed(work: Path, rows: int) -> Prepared:
 
 def begin(prepared: Prepared) -> tuple[RunDirectory, dict[str, Any]]:
     directory = RunDirectory(prepared.loaded.run_root)
-    directory.make()
+    directory.claim()
+    directory.furnish()
     members = run_members(Begun(prepared, directory, RunOptions(), Say(quiet=True)), "r-1", None)
     directory.write("run.json", members)
     survey: Survey = prepared.survey
