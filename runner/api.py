@@ -44,6 +44,7 @@ class Overrides(TypedDict, total=False):
     simulate: bool  #: on the embedded simulator, into NAME.simulated; no key, no cost
     fresh: bool  #: move the old run aside and start anew
     set: Mapping[str, Any] | None  #: values of the job by dotted path, `{"request.model": "gpt-4.1"}`
+    max_usd: Decimal | float | None  #: spend no more than this over the whole run
     allow_failed: int | str | None  #: `ok` with up to so many rows not ok; 5 or "2%"
     max_failures: int | str | None  #: stop when more rows than this are not ok; 5 or "2%"
     accept_changes: int | bool | None  #: ask changed rows again: True, or at most so many

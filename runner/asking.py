@@ -24,7 +24,7 @@ from runner.store import RunDirectory
 #: What JSON leaves in a text and YAML reads otherwise.
 _UNLIKE_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
-OF_THE_JOB = ("input", "output", "limit", "concurrency", "simulate", "set")
+OF_THE_JOB = ("input", "output", "limit", "concurrency", "max_usd", "simulate", "set")
 OF_THE_RUN: Mapping[str, Callable[[Any], Any]] = {
     "fresh": bool,
     "allow_failed": str,
@@ -73,6 +73,7 @@ def _asked(job: Any, given: Mapping[str, Any]) -> Asked:
     sets = tuple(_set(path, value) for path, value in given.get("set", {}).items())
     sets += (_set("input.limit", given["limit"]),) if "limit" in given else ()
     sets += (_set("limits.concurrency", given["concurrency"]),) if "concurrency" in given else ()
+    sets += (f"budget.max_usd={given['max_usd']}",) if "max_usd" in given else ()
     output = Path(given["output"]).absolute() if "output" in given else None
     simulate = bool(given.get("simulate"))
     if not isinstance(job, Mapping):

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 #: Options of the contract whose machinery does not exist yet, refused in words.
 NOT_BUILT = {
-    "max_usd": "--max-usd: spending limits are not built yet",
     "sample": "--sample: sending a sample first is not built yet; -n N with -o DIR sends the first N rows",
 }
 
@@ -116,7 +115,7 @@ def _run_options(command: Any) -> Any:
         option("-q", "--quiet", is_flag=True, help="Errors only."),
         option("-v", "--verbose", is_flag=True, help="More detail."),
         option("--yes", is_flag=True, help="Answer questions with yes."),
-        option("--max-usd", hidden=True),
+        option("--max-usd", metavar="USD", help="Spend no more than this over the whole run [budget.max_usd]."),
     ]
     for add in reversed(shared):
         command = add(command)
@@ -276,6 +275,8 @@ def _also(asked: Asked, given: dict[str, Any]) -> Asked:
     sets = asked.sets
     if given["concurrency"]:
         sets += (f"limits.concurrency={given['concurrency']}",)
+    if given["max_usd"] is not None:
+        sets += (f"budget.max_usd={given['max_usd']}",)
     output = given["output"].absolute() if given["output"] else None
     return replace(asked, sets=sets, output=output, simulate=given["simulate"])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from functools import partial
 
 import anyio
@@ -19,6 +20,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random
 from runner.admission import Admission
 from runner.errors import RunnerError
 from runner.exchange import Exchange, Work
+from runner.halts import used_up
 from runner.lanes import Lanes, is_charged
 from runner.pace import Lane
 from runner.ports import Ended, Event, Settings, Wiring, iso_now
@@ -53,7 +55,9 @@ class LocalEngine:
     ) -> None:
         with events, requests, anyio.CancelScope() as everything:
             async with anyio.create_task_group() as watchers:
-                self._admission = Admission(self.slots, self.wiring.clock, watchers)
+                self._admission = Admission(self.slots, self.wiring.clock, watchers, self.settings.budget)
+                self._admission.on_used_up = partial(self._budget_used_up, stop)
+                self._admission.others_come = self._some_back_off
                 watchers.start_soon(self._leave_on, stop, everything)
                 async with anyio.create_task_group() as workers:
                     self._start_worker = partial(workers.start_soon, self._worker, requests, events, stop)
@@ -70,7 +74,8 @@ class LocalEngine:
     @property
     def waiting_for(self) -> str | None:
         """In words, what holds the rows back now; None when nothing does."""
-        return self.lanes.waiting_for()
+        short = self._admission and self._admission.short_words
+        return self.lanes.waiting_for(short or None)
 
     async def _leave_on(self, stop: Stop, everything: anyio.CancelScope) -> None:
         """What is in flight may finish, for drain_s at most; a second signal does not wait."""
@@ -80,6 +85,14 @@ class LocalEngine:
         with anyio.move_on_after(self.settings.drain_s):
             await stop.wait_abandoned()
         everything.cancel()
+
+    def _some_back_off(self) -> bool:
+        return self._admission is not None and self._waiting > self._admission.waiting
+
+    def _budget_used_up(self, stop: Stop, worst_usd: Decimal | None) -> None:
+        assert self._admission and self.settings.budget
+        stop.set(used_up(self.settings.budget, worst_usd))
+        self._admission.close()
 
     def _hire(self) -> None:
         """Keep as many workers awake as there are slots."""
@@ -195,25 +208,28 @@ class LocalEngine:
         """Wait for a slot, send, and judge what comes back. Failure: the row cannot be sent, and was not. None: the
         room is closed."""
         assert self._admission
-        lane, tokens = work.lane, work.asking.tokens
-        while self._admission.try_enter(lane, tokens) or await self._enter(lane, tokens):
+        lane, tokens, worst_usd = work.lane, work.asking.tokens, work.asking.reserved_usd
+        while self._admission.try_enter(lane, tokens, worst_usd) or await self._enter(lane, tokens, worst_usd):
             try:
                 ended = await (self._filled(work) if self.wiring.fill else self._talk(work, work.asking.body))
             except BaseException:
+                self._admission.paid(worst_usd, None)
                 self._admission.leave(lane, undurable=False)
                 raise
             if isinstance(ended, Exchange):
+                self._admission.paid(worst_usd, ended.attempt.cost_usd)
                 return ended
             lane.give_back(tokens)
+            self._admission.paid(worst_usd, Decimal(0))
             self._admission.leave(lane, undurable=False)
             if ended:
                 return ended
         return None
 
-    async def _enter(self, lane: Lane, tokens: int) -> bool:
+    async def _enter(self, lane: Lane, tokens: int, worst_usd: Decimal | None) -> bool:
         assert self._admission
         with self._wait():
-            return await self._admission.enter(lane, tokens)
+            return await self._admission.enter(lane, tokens, worst_usd)
 
     async def _filled(self, work: Work) -> Exchange | Failure | None:
         """Send the request with its files, which are in memory until the reply is here. None: not now."""

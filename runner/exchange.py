@@ -149,6 +149,7 @@ def _attempt(work: Work, outcome: Outcome, times: tuple[str, float, float], char
         cost_usd=charge.usd,
         answer=answer_text(answer.choices[0]) if answer and falls_short(outcome) else None,
         price_source=charge.source,
+        reserved_usd=work.asking.reserved_usd,
     )
 
 

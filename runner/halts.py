@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
+from runner.budget import Budget
 from runner.errors import LaterError, RunnerError, StoppedError
 from runner.records import Billed, Failure, Kind, Outcome
 from runner.retry import RULES, Halt
@@ -148,6 +150,16 @@ def _money(failure: Failure) -> RunnerError:
 def _setting(failure: Failure, terms: Terms) -> RunnerError:
     said = f"{terms.base_url} does not know the model or the path ({failure.status}): {failure.message}"
     return StoppedError(said, hint="check request.model and endpoint.base_url in the job file, then run it again")
+
+
+def used_up(budget: Budget, worst_usd: Decimal | None) -> RunnerError:
+    """Nothing is in flight and there is no room for another row. worst_usd: of the cheapest that waits."""
+    spent = f"${budget.spent_usd.normalize():f} of ${budget.max_usd.normalize():f} are spent"
+    need = "no bound of its cost is known" if worst_usd is None else f"it may cost ${worst_usd.normalize():f}"
+    return StoppedError(
+        f"the budget has no room for another row: {spent} (requests of unknown cost at their worst case), and {need}",
+        hint=f"raise it: the same command with --max-usd and more than {budget.max_usd.normalize():f}; no row is lost",
+    )
 
 
 def duration(seconds: float) -> str:

@@ -21,7 +21,7 @@ from runner.halts import Streak, holds
 from runner.journal import Head, Journal, attempt_line, record_line, sent_line
 from runner.parts import Range
 from runner.ports import Ended, Event
-from runner.records import Failure, Kind, Request, Settled, Tally
+from runner.records import Attempt, Failure, Kind, Request, Settled, Tally
 from runner.recovery import OpenRange, Standing
 from runner.stop import Stop
 from runner.store import RunDirectory
@@ -181,6 +181,7 @@ class Keeper:
     def _attempt(self, batch: _Batch, ended: Ended) -> None:
         row, members = ended.request.index, attempt_record(ended.attempt)
         batch.attempts.append((row, tally_attempt(members)))
+        self._bound(row, ended.attempt)
         source = ended.attempt.price_source
         told = {"price_source": source} if source else {}  # it may yet become the row's answer
         self._line(batch, row, lambda seed: attempt_line(row, members | told, seed))
@@ -188,10 +189,20 @@ class Keeper:
     def _record(self, batch: _Batch, settled: Settled) -> None:
         row, members = settled.request.index, record(settled, self._spec)
         batch.records.append((row, tally(members)))
+        for attempt in settled.attempts:
+            self._bound(row, attempt)
         self._line(batch, row, lambda seed: record_line(members, seed))
         self.books.fewer.see(settled)
         if isinstance(settled.outcome, Failure):
             self.books.examples.setdefault(settled.outcome.kind, (row, settled.outcome.message))
+
+    def _bound(self, row: int, attempt: Attempt) -> None:
+        """Keep the worst case of an exchange of unknown cost. Those of earlier processes are in the totals already."""
+        most_usd = attempt.reserved_usd
+        if attempt.cost_usd is None and most_usd is not None:
+            opened = self.open[row // self._rows_per_part]
+            if opened.bound((row, attempt.epoch, attempt.n), most_usd):
+                self.books.settled.unknown_usd += most_usd
 
     def _line(self, batch: _Batch, row: int, build: Callable[[int], bytes]) -> None:
         number = row // self._rows_per_part

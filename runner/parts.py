@@ -29,6 +29,7 @@ from runner.records import Kind, Status, Tally
 
 CHUNK_BYTES = 32 << 20
 FOOTER_KEY = b"runner"
+_MONEY = ("cost_usd", "wasted_usd", "unknown_usd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,11 @@ class Footer:
 def totals_to_json(tally: Tally) -> dict[str, Any]:
     """Exact: dollars as decimal text."""
     plain = {name: getattr(tally, name) for name in Tally.__dataclass_fields__}
-    return plain | {"cost_usd": str(tally.cost_usd), "wasted_usd": str(tally.wasted_usd)}
+    return plain | {name: str(plain[name]) for name in _MONEY}
 
 
 def totals_from_json(plain: dict[str, Any]) -> Tally:
-    money = {name: Decimal(plain[name]) for name in ("cost_usd", "wasted_usd")}
+    money = {name: Decimal(plain[name]) for name in _MONEY if name in plain}
     return Tally(**{**plain, **money})
 
 

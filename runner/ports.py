@@ -14,6 +14,7 @@ from typing import Protocol
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from runner.budget import Budget
 from runner.columns import is_answer
 from runner.halts import Terms
 from runner.pace import Reading
@@ -81,6 +82,7 @@ class Settings:
     drain_s: float = 25.0
     policy: Policy = field(default_factory=Policy)
     terms: Terms = field(default_factory=Terms)
+    budget: Budget | None = None
 
 
 def iso_now() -> str:

@@ -7,15 +7,16 @@ accepts, `run` can start.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from runner.columns import ResultSpec, conflicts, part_schema, result_schema
-from runner.dialect import DROP, Bodies, Dialect, Terms, plain_roles
+from runner import misfits
+from runner.columns import ResultSpec, part_schema, result_schema
+from runner.dialect import Bodies, Dialect, Terms, plain_roles
 from runner.errors import JobError, RunDirectoryError
 from runner.interchange.requests import Lines
 from runner.market import market_of
@@ -26,8 +27,7 @@ from runner.pricing import Market, Prices
 from runner.recipe import Means, Recipe, recipe_of
 from runner.sources import DIRECTORY, STDIN, Reader, Spooling, copies_stand, expand
 from runner.spec import JobSpec, parse
-from runner.spec.body import PARAMETERS, faults
-from runner.spec.positions import dotted
+from runner.spec.body import PARAMETERS
 from runner.store import RunDirectory
 from runner.survey import Survey, SurveyOptions, stale, survey
 from runner.template import Prompt, compile_prompt
@@ -98,7 +98,7 @@ class Prepared:
     @property
     def input_columns(self) -> list[str]:
         """The input columns that the results carry."""
-        return carried(self.job, self.survey)
+        return misfits.carried(self.job, self.survey)
 
 
 def load(asked: Asked) -> Loaded:
@@ -186,18 +186,25 @@ def prepare(loaded: Loaded, taken: Survey, *, past: bool = False) -> Prepared:
     output = compile_output(_response_format(job, prompt))
     offer, unusable = _offer(job, prompt)
     spec = result_spec(job, output, loaded.base_url)
-    mistakes = [*_missing(job, prompt, taken), *_conflicts(job, taken, spec), *_clashes(job, prompt, taken)]
+    mistakes = [
+        *misfits.missing(job, prompt, taken),
+        *misfits.conflicts(job, taken, spec),
+        *misfits.clashes(job, prompt, taken),
+    ]
     dialect = dialect_of(job, prompt)
-    mistakes += [] if past else [*_faulty(job, dialect), *_unsupported(job, dialect), *unusable]
-    if mistakes:
-        raise JobError(mistakes=tuple(mistakes))
-    inputs = pa.schema([_bare(taken.schema.field(name)) for name in carried(job, taken)])
-    results = result_schema(spec)
-    shape = Shape(results, part_schema(inputs, results, job.output.prefix))
     market = Market() if past else market_of(job, loaded.base, datetime.now(UTC).date())
     prices = Prices(job.pricing, market)
+    mistakes += [] if past else [*misfits.faulty(job, dialect), *misfits.unsupported(job, dialect), *unusable]
+    mistakes += [] if past else misfits.unbounded(job, dialect, prices)
+    if mistakes:
+        raise JobError(mistakes=tuple(mistakes))
+    inputs = pa.schema([_bare(taken.schema.field(name)) for name in misfits.carried(job, taken)])
+    results = result_schema(spec)
+    shape = Shape(results, part_schema(inputs, results, job.output.prefix))
     reader = Reader(taken, loaded.run_root / DIRECTORY)
     recipe = _recipe(loaded, prompt, dialect, prices)
+    if job.budget.max_usd is not None and not past:
+        recipe = replace(recipe, needs_bound=True)
     return Prepared(loaded, taken, reader, prompt, Expected(output, offer), spec, shape, recipe, prices, dialect)
 
 
@@ -223,21 +230,6 @@ def dialect_of(job: JobSpec, prompt: Prompt | Lines) -> Dialect:
     constants = {**prompt.constants, **({"messages": roles} if roles else {})}
     terms = Terms(job.endpoint.dialect, job.endpoint.on_unsupported == "drop")
     return Dialect(terms, Bodies(constants, frozenset(given)))
-
-
-def _faulty(job: JobSpec, dialect: Dialect) -> list[str]:
-    """Values out of their range that templates without a column have given."""
-    constants, differing = dialect.bodies.constants, dialect.bodies.differing
-    return [
-        f"{job.where(f'request.{dotted(path)}')}: request.{dotted(path)}: {sentence}"
-        for path, sentence in faults({**dict.fromkeys(differing, True), **constants}, constants)
-    ]
-
-
-def _unsupported(job: JobSpec, dialect: Dialect) -> list[str]:
-    return [
-        f"{job.where(f'request.{found.parameter}')}: request.{found.sentence}, or {DROP}" for found in dialect.errors()
-    ]
 
 
 def _response_format(job: JobSpec, prompt: Prompt | Lines) -> Mapping[str, Any] | None:
@@ -266,13 +258,6 @@ def _bare(field: Any) -> Any:
     return field.remove_metadata()
 
 
-def carried(job: JobSpec, taken: Survey) -> list[str]:
-    columns = job.output.columns
-    if columns == "none":
-        return []
-    return list(taken.columns) if columns == "all" else [name for name in columns if name in taken.columns]
-
-
 def result_spec(job: JobSpec, output: Output | None, endpoint: str) -> ResultSpec:
     params = {**job.request.params, **job.request.extra_body}
     of_lines = job.input.is_of_lines  # any of them may ask for several choices, or for logprobs
@@ -283,39 +268,6 @@ def result_spec(job: JobSpec, output: Output | None, endpoint: str) -> ResultSpe
         raw=job.output.keep_raw,
         endpoint=endpoint,
     )
-
-
-def _missing(job: JobSpec, prompt: Prompt | Lines, taken: Survey) -> list[str]:
-    """Columns that the job names and the input does not have. An input without rows has none, and needs none."""
-    if not taken.columns:
-        return []
-    wanted = [("request", name) for name in sorted(prompt.required)]
-    wanted += [("input.id_column", job.input.id_column)] if job.input.id_column else []
-    if not isinstance(job.output.columns, str):
-        wanted += [("output.columns", name) for name in job.output.columns]
-    have = ", ".join(taken.columns[:20])
-    return [
-        f"{job.where(place)}: {place}: the input has no column `{name}`; it has {have}"
-        for place, name in wanted
-        if name not in taken.columns
-    ]
-
-
-def _conflicts(job: JobSpec, taken: Survey, spec: ResultSpec) -> list[str]:
-    names = [name for name in carried(job, taken) if name in taken.columns]
-    return [
-        f"{job.where('output.prefix')}: output.prefix: the input column `{name}` has the name of a result column; "
-        "give output.prefix (such as `answer_`), or leave the column out of output.columns"
-        for name in conflicts(names, spec, job.output.prefix)
-    ]
-
-
-def _clashes(job: JobSpec, prompt: Prompt | Lines, taken: Survey) -> list[str]:
-    return [
-        f"{job.where('vars')}: vars: `{name}` is a column of the input and means something else in the templates too; "
-        f'rename the variable, or write row["{name}"] for the column'
-        for name in prompt.clashes(taken.columns)
-    ]
 
 
 def identity(loaded: Loaded) -> dict[str, Any]:

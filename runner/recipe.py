@@ -30,6 +30,11 @@ from runner.wire.encode import (
     too_large,
 )
 
+UNBOUNDED = (
+    "the job has a budget, and what this row costs at most is not known: its model needs a price (pricing.MODEL), its "
+    "request an output cap (max_completion_tokens or max_tokens) and no file that only the provider knows"
+)
+
 Body = Mapping[str, Any]
 Render = Callable[[Mapping[str, Any]], dict[str, Any] | Failure]
 #: A rendered body -> the body that is hashed, and what its media weigh.
@@ -61,6 +66,7 @@ class Recipe:
     bound: Callable[[Request, Body, int | None], Decimal | None]  #: (…, body, prompt tokens at most)
     attach: Attach | None = None  #: None: no message can hold more than text
     asks_disk: bool = False  #: `attach` asks for sizes and times of files
+    needs_bound: bool = False  #: a budget: what has no worst case is not sent
     fit: Callable[[Body], Body | Failure] = as_written  #: what the provider takes of a body; the same one: all of it
 
     def request(self, row: Row) -> Request | Failure:
@@ -88,8 +94,11 @@ class Recipe:
         request = asked.request if body is asked.body else encode_again(asked.request, body)
         if isinstance(request, Failure):
             return request
-        if asked.weighed:
-            return self._with_media(request, body, asked.weighed)
+        made = self._with_media(request, body, asked.weighed) if asked.weighed else self._with_bound(request, body)
+        unbounded = self.needs_bound and isinstance(made, Request) and made.reserved_usd is None
+        return input_failure(UNBOUNDED) if unbounded else made
+
+    def _with_bound(self, request: Request, body: Body) -> Request:
         return replace(request, reserved_usd=self.bound(request, body, len(request.body)))
 
     def _with_media(self, request: Request, body: Body, weighed: Weighed) -> Request | Failure:

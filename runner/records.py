@@ -99,6 +99,7 @@ class Attempt:
     cost_usd: Decimal | None = None
     answer: str | None = None  #: a paid answer that did not become the row's
     price_source: str | None = None  #: who says what it cost; no column of `attempts`
+    reserved_usd: Decimal | None = None  #: its worst case; no column: journals have it in the `sent` line
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +217,7 @@ class Tally:
     reasoning_tokens: int = 0
     cost_usd: Decimal = Decimal(0)  #: of all exchanges of known cost
     wasted_usd: Decimal = Decimal(0)  #: of these, the ones that are no row's answer
+    unknown_usd: Decimal = Decimal(0)  #: what the exchanges of unknown cost may have cost at most; not in cost_usd
 
     @property
     def settled(self) -> int:
@@ -236,3 +238,4 @@ class Tally:
         self.reasoning_tokens += other.reasoning_tokens
         self.cost_usd += other.cost_usd
         self.wasted_usd += other.wasted_usd
+        self.unknown_usd += other.unknown_usd

@@ -45,6 +45,15 @@ class OpenRange:
     prior: dict[int, tuple[Attempt, ...]] = field(default_factory=dict)
     settled: Tally = field(default_factory=Tally)
     pending: dict[int, Tally] = field(default_factory=dict)  #: of rows that are not final
+    bounds: dict[tuple[int, int, int], Decimal] = field(default_factory=dict)  #: of exchanges of unknown cost
+
+    def bound(self, key: tuple[int, int, int], most_usd: Decimal) -> bool:
+        """An exchange (row, epoch, n) of unknown cost may have cost so much. False: it was told before."""
+        new = key not in self.bounds
+        if new:
+            self.bounds[key] = most_usd
+            self.settled.unknown_usd += most_usd
+        return new
 
     @property
     def complete(self) -> bool:
@@ -124,11 +133,13 @@ class _Survey:
         self._by_number = {part.number: part for part in ranges}
         known = directory.read_run() or {}
         self._run = known.get("run") or (ranges[0].run if ranges else "")
+        self._carried_usd = Decimal(known.get("unknown_usd", "0"))
         self._journals = {number: files.read_file(path) for number, path in directory.open_journals().items()}
         self._notes = notes.read(directory.root / "notes.jsonl", self._run, known.get("changes", ()))
 
     def standing(self, *, live: bool, mend: bool) -> Standing:
         standing = Standing(removed=self._removed())
+        standing.removed.unknown_usd = self._carried_usd
         for number, path in self._directory.parts().items():
             footer = self._checked(path, number)
             if footer.rows:
@@ -162,7 +173,7 @@ class _Survey:
         opening = _Opening(replace(part, epoch=epoch), found, [] if live else found.unanswered(), fresh, base)
         standing.sealed.pop(number, None)
         standing.unanswered += opening.lost
-        standing.open[number] = opening.opened()
+        standing.open[number] = opening.opened(sealed.totals.unknown_usd if sealed else Decimal(0))
         if mend:
             _write_down(path, opening.part, opening.lost)
 
@@ -257,10 +268,14 @@ class _Opening:
     reopened: Sequence[notes.Reopened]
     base: Mapping[int, Mapping[str, Any]]
 
-    def opened(self) -> OpenRange:
+    def opened(self, unknown_usd: Decimal) -> OpenRange:
+        """unknown_usd: the part's, at most."""
         rows = {**self.base, **self.found.records}
         again = {row: note.epoch for note in self.reopened for row in note.rows}
         opened = OpenRange(self.part)
+        opened.settled.unknown_usd = unknown_usd
+        for key in self._unknown():
+            opened.bound(key, Decimal(self.found.sent[key].reserved_usd or 0))
         for row, record in rows.items():
             if row in again and not _asked_since(record, again[row]):
                 self._take_back(opened, row, record)
@@ -270,6 +285,14 @@ class _Opening:
         for row in (self.found.attempts.keys() | {sent.row for sent in self.lost}) - opened.done - opened.prior.keys():
             self._take_back(opened, row, None)
         return opened
+
+    def _unknown(self) -> set[tuple[int, int, int]]:
+        """The exchanges of this journal whose cost is not known."""
+        tries = {(row, *key): members for row, made in self.found.attempts.items() for key, members in made.items()}
+        for row, record in self.found.records.items():
+            tries |= {(row, made["epoch"], made["n"]): made for made in record["attempts"] or ()}
+        unknown = {key for key, members in tries.items() if members["cost_usd"] is None}
+        return (unknown | {(sent.row, sent.epoch, sent.n) for sent in self.lost}) & self.found.sent.keys()
 
     def _take_back(self, opened: OpenRange, row: int, record: Mapping[str, Any] | None) -> None:
         """A row that is not final: every exchange that was ever made for it."""

@@ -98,7 +98,8 @@ def lay_out(prepared: Prepared, old: Old, sources: Sequence[int], members: Mappi
         files.touch(_next(place) / _name_tag(epoch))
         files.sync_directory(_next(place))
     directory.write("survey.next.json", prepared.survey.to_json())
-    directory.write("run.json", {**members, "epoch": epoch, "changes": [], "swap": True})
+    carried = {"unknown_usd": str(builder.carried_usd)}
+    directory.write("run.json", {**members, **carried, "epoch": epoch, "changes": [], "swap": True})
     swap(directory)
 
 
@@ -114,6 +115,8 @@ class _Builder:
         self._epoch = epoch
         self._rows = sum(part.rows for part in old.ranges)
         self._used = {source for source in sources if source != NONE}
+        #: What exchanges of unknown cost may have cost: parts that are written anew say nothing of it, run.json does.
+        self.carried_usd = old.standing.settled.unknown_usd + old.standing.removed.unknown_usd
 
     def lay(self, part: Range) -> None:
         """One new range: a part when all its rows have answers, else journal and partial part of those that have."""
@@ -141,7 +144,10 @@ class _Builder:
         if not (same and untouched and old.prepared.shape.part.equals(self._prepared.shape.part)):
             return False
         source = old.directory.part(part.number)
-        return files.link(source, _next(old.directory.results) / source.name)
+        linked = files.link(source, _next(old.directory.results) / source.name)
+        if linked:
+            self.carried_usd -= old.standing.sealed[part.number].totals.unknown_usd
+        return linked
 
     def _table(self, rows: Sequence[int]) -> Any:
         """The answers of new rows, under their new ordinals."""

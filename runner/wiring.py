@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from runner.budget import Budget
 from runner.credentials import Key, resolve_headers
 from runner.engine import LocalEngine
 from runner.halts import Terms
@@ -17,7 +19,7 @@ from runner.outputs.each import output_asked_by
 from runner.ports import Settings, Wiring
 from runner.prepare import Loaded, Prepared
 from runner.pricing import upper_bound
-from runner.records import Failure, Outcome, Reply, Request
+from runner.records import Failure, Outcome, Reply, Request, Tally
 from runner.retry import Policy
 from runner.spec import JobSpec
 from runner.transport import Endpoint, Transport, TransportLimits
@@ -66,7 +68,7 @@ def engine_of(prepared: Prepared, keeper: Keeper, transport: Transport, key: Key
         readings=lambda reply: readings(reply.headers, time.time()),
         clock=time.monotonic,  # the loop's own clock counts whole milliseconds under uvloop
     )
-    return LocalEngine(wiring, settings_of(prepared))
+    return LocalEngine(wiring, replace(settings_of(prepared), budget=budget_of(prepared, keeper.books.total)))
 
 
 def judge_of(prepared: Prepared) -> Callable[[Reply, Request], Outcome]:
@@ -82,6 +84,12 @@ def judge_of(prepared: Prepared) -> Callable[[Reply, Request], Outcome]:
         return wanted.check(outcome, request.body)
 
     return judge
+
+
+def budget_of(prepared: Prepared, totals: Tally) -> Budget | None:
+    """What may be spent, with what the run has cost so far. totals: of every exchange that it ever made."""
+    most = prepared.job.budget.max_usd
+    return None if most is None else Budget(most, totals.cost_usd + totals.unknown_usd)
 
 
 def settings_of(prepared: Prepared) -> Settings:

@@ -12,7 +12,6 @@ REFUSED = [
     ("matrix: {model: [a, b]}", "matrix"),
     ("request: {model: [a, b]}", "request.model"),
     ("request: {model: {matrix: [a, b]}}", "request.model"),
-    ("budget: {max_usd: 5}", "budget.max_usd"),
     ("budget: {confirm_above_usd: 0}", "budget.confirm_above_usd"),
     ("notify: {webhook_env: HOOK}", "notify.webhook_env"),
     ("engine: batch", "engine"),

@@ -181,7 +181,7 @@ def test_the_json_line_also_tells_what_was_refused(place: Place) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"budget": {"max_usd": 1}},
+        {"budget": {"confirm_above_usd": 1}},
         {"notify": {"webhook_env": "HOOK"}},
         {"engine": "batch"},
     ],
@@ -196,7 +196,7 @@ def test_a_key_that_is_not_built_yet_is_refused_in_words(place: Place, changes: 
     assert "built yet" in done.errors[0]
 
 
-@pytest.mark.parametrize("words", [("--max-usd", "5"), ("--sample", "20")])
+@pytest.mark.parametrize("words", [("--sample", "20")])
 def test_a_flag_that_is_not_built_yet_is_refused_in_words(place: Place, words: tuple[str, ...]) -> None:
     place.job()
     done = place.run(*words)

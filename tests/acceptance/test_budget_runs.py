@@ -1,0 +1,166 @@
+"""A budget is a promise: over stops, kills, retries and changed jobs, on real sockets and a real disk."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from endpoint import Endpoint, Place, Said, Seen, ok, until
+
+from runner.standing import status_of
+
+#: 20 output tokens at 8 dollars per million, and a body of some 110 bytes at 2.
+WORST_USD = Decimal("0.0004")
+ANSWER_USD = Decimal("0.00028")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with Endpoint() as endpoint:
+        made = Place(tmp_path, endpoint)
+        made.rows(60)
+        yield made
+
+
+def spent(place: Place) -> Decimal:
+    totals = status_of(place.run_root).totals
+    return totals.cost_usd + totals.unknown_usd
+
+
+def test_a_run_stops_with_3_before_its_budget_is_passed_and_goes_on_with_more(place: Place) -> None:
+    place.job(budget={"max_usd": 0.005}, request={"max_completion_tokens": 20})
+    done = place.run("--json")
+    assert (done.code, done.json["reason"]) == (3, "stopped")
+    assert "budget has no room for another row" in done.json["error"]
+    assert "--max-usd" in done.json["hint"]
+    first = spent(place)
+    assert Decimal("0.005") - WORST_USD < first <= Decimal("0.005")
+    assert place.run().code == 3
+    assert spent(place) == first
+    assert place.run("--max-usd", "0.008").code == 3
+    assert first < spent(place) <= Decimal("0.008")
+    assert place.run("--max-usd", "1").code == 0
+    assert spent(place) == 60 * ANSWER_USD
+    assert place.sent == 60
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pricing": {"m-1": {"output": None}}}, "no price is known for m-1"),
+        ({"request": {"max_completion_tokens": None}}, "the output is not capped"),
+    ],
+)
+def test_a_budget_that_cannot_be_kept_is_refused_before_anything_is_sent(
+    place: Place, changes: dict[str, Any], said: str
+) -> None:
+    place.job(**changes, budget={"max_usd": 1})
+    for command in ("check", "run"):
+        done = place.call(command, "job.yaml")
+        assert (done.code, place.sent) == (2, 0)
+        assert said in done.errors[0]
+        assert done.errors[0].startswith("job.yaml:")
+
+
+def test_a_row_whose_worst_case_is_not_known_is_never_sent_under_a_budget(place: Place) -> None:
+    (place.root / "rows.jsonl").write_text('{"text": "a", "which": "m-1"}\n{"text": "b", "which": "nobody-knows"}\n')
+    place.job(budget={"max_usd": 1}, request={"model": "{{ which }}"})
+    done = place.run()
+    assert (done.code, place.sent) == (1, 1)
+    failed = place.records()[1]
+    assert failed["error_kind"] == "INPUT"
+    assert "needs a price" in failed["error"]
+
+
+def test_what_was_on_the_wire_at_a_kill_stays_spent(place: Place) -> None:
+    place.job(budget={"max_usd": 0.004}, limits={"concurrency": 4})
+    place.endpoint.answer = lambda seen: Said(200, b"", delay_s=30) if seen.number >= 4 else ok()
+    life = place.start("run", "job.yaml")
+    assert until(lambda: place.sent == 8)
+    life.signal(signal.SIGKILL)
+    life.wait()
+    place.endpoint.answer = lambda seen: ok()
+    assert place.run().code == 3
+    totals = status_of(place.run_root).totals
+    assert totals.unknown_exchanges == 4
+    assert 4 * ANSWER_USD < totals.unknown_usd <= 4 * WORST_USD
+    assert totals.cost_usd + totals.unknown_usd <= Decimal("0.004")
+    billed = ANSWER_USD * (place.sent - 4) + totals.unknown_usd
+    assert billed <= Decimal("0.004")
+
+
+def test_a_worst_case_stays_in_the_bill_through_sealing_retry_and_a_moved_row(place: Place) -> None:
+    place.rows(6)
+    place.job(timeouts={"attempt_s": 0.3}, retry={"max_attempts": 2}, output={"rows_per_part": 2})
+    slow = {"say row 1", "say row 3"}
+    place.endpoint.answer = lambda seen: Said(200, b"", delay_s=2) if seen.text in slow else ok()
+    assert place.run().code == 1
+    first = status_of(place.run_root).totals
+    assert first.unknown_exchanges == 4
+    assert 4 * ANSWER_USD < first.unknown_usd <= 4 * WORST_USD
+    place.endpoint.answer = lambda seen: ok()
+    assert place.call("retry", "job.yaml").code == 0
+    assert status_of(place.run_root).totals.unknown_usd == first.unknown_usd
+    lines = (place.root / "rows.jsonl").read_text().split("\n")[:-1]
+    time.sleep(0.02)
+    (place.root / "rows.jsonl").write_text("\n".join([lines[0], '{"id": 9, "text": "new"}', *lines[2:]]) + "\n")
+    assert place.run("--accept-changes").code == 0
+    moved = status_of(place.run_root).totals
+    assert (moved.unknown_exchanges, moved.unknown_usd) == (4, first.unknown_usd)
+
+
+def _has_sent(place: Place, enough: int) -> bool:
+    return place.sent >= enough
+
+
+def one_job(place: Place, luck: random.Random) -> tuple[Decimal, Decimal]:
+    """A run under a random budget, killed and gone on with; (budget, what the endpoint billed at most)."""
+    most = Decimal(luck.randint(5, 200)) / 10_000
+    billed: list[Decimal] = []
+
+    def answer(seen: Seen) -> Said:
+        if luck.random() < 0.1:
+            return Said(500, b"{}")
+        tokens = luck.randint(0, 20)
+        billed.append(Decimal(100 * 2 + tokens * 8) / 1_000_000)
+        usage = {"prompt_tokens": 100, "completion_tokens": tokens, "total_tokens": 100 + tokens}
+        return ok(usage=usage)
+
+    place.endpoint.answer = answer
+    place.job(
+        budget={"max_usd": float(most)}, limits={"concurrency": luck.choice([1, 4, 16])}, retry={"max_backoff_s": 0.01}
+    )
+    for _ in range(luck.randint(0, 2)):
+        life, enough = place.start("run", "job.yaml"), place.sent + luck.randint(1, 20)
+        until(partial(_has_sent, place, enough), within_s=1.0)
+        with suppress(ProcessLookupError):  # it had ended by itself
+            life.signal(signal.SIGKILL)
+        life.wait()
+    assert place.run().code in (0, 1, 3)
+    return most, sum(billed, Decimal(0))
+
+
+def test_random_jobs_with_kills_and_resumes_never_pass_their_budget(tmp_path: Path) -> None:
+    overshoot = Decimal("-inf")
+    with Endpoint() as endpoint:
+        for number in range(JOBS):
+            root = tmp_path / str(number)
+            root.mkdir()
+            place = Place(root, endpoint)
+            place.rows(60)
+            most, billed = one_job(place, random.Random(number))
+            overshoot = max(overshoot, billed - most)
+            assert billed <= most, f"job {number}: {billed} of {most}"
+            assert spent(place) <= most
+    print(f"{JOBS} jobs, largest overshoot ${overshoot}")
+
+
+JOBS = 6

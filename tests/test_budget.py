@@ -1,0 +1,194 @@
+"""Money in flight: the arithmetic, what a job with a budget needs, and the engine under a budget on a virtual clock."""
+
+from __future__ import annotations
+
+import random
+from decimal import Decimal
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from virtual_clock import run_virtual
+
+from runner.budget import Budget, lacking
+from runner.engine import LocalEngine
+from runner.errors import StoppedError
+from runner.halts import Terms
+from runner.ports import Event, Settings, Wiring
+from runner.pricing import Price
+from runner.records import Billed, Choice, Completion, Failure, Kind, Outcome, Reply, Request, Settled, Status, Usage
+from runner.stop import Stop
+
+PRICE = Price("m", Decimal(1), None, None, Decimal(2), "job", "m")
+
+
+def usd(text: str) -> Decimal:
+    return Decimal(text)
+
+
+def test_what_is_reserved_has_no_room_for_others_until_it_is_settled() -> None:
+    budget = Budget(usd("1"), spent_usd=usd("0.4"))
+    assert budget.fits(usd("0.6"))
+    assert not budget.fits(usd("0.61"))
+    budget.reserve(usd("0.5"))
+    assert not budget.fits(usd("0.2"))
+    budget.settle(usd("0.5"), usd("0.1"))
+    assert (budget.spent_usd, budget.reserved_usd, budget.left_usd) == (usd("0.5"), 0, usd("0.5"))
+
+
+def test_a_cost_that_is_not_known_keeps_its_worst_case_spent() -> None:
+    budget = Budget(usd("1"))
+    budget.reserve(usd("0.3"))
+    budget.settle(usd("0.3"), None)
+    assert budget.left_usd == usd("0.7")
+
+
+def test_a_request_without_a_worst_case_never_fits() -> None:
+    assert not Budget(usd("1000")).fits(None)
+
+
+@pytest.mark.parametrize(
+    ("constants", "names", "price", "said"),
+    [
+        ({"model": "m", "max_tokens": 5}, {"model", "max_tokens"}, PRICE, []),
+        ({"model": "m", "max_completion_tokens": 5}, {"model", "max_completion_tokens"}, PRICE, []),
+        ({"model": "m"}, {"model", "max_tokens"}, PRICE, []),  # by row: each row is looked at
+        ({}, {"model", "max_tokens"}, None, []),
+        ({"model": "m", "max_tokens": 5}, {"model", "max_tokens"}, None, ["pricing.m"]),
+        ({"model": "m"}, {"model"}, PRICE, ["not capped"]),
+        ({"model": "m", "max_tokens": -1}, {"model", "max_tokens"}, None, ["pricing.m", "not capped"]),
+    ],
+)
+def test_what_a_job_with_a_budget_lacks(
+    constants: dict[str, Any], names: set[str], price: Price | None, said: list[str]
+) -> None:
+    found = list(lacking(constants, names, price))
+    assert len(found) == len(said)
+    assert all(word in sentence for word, sentence in zip(said, found, strict=True))
+
+
+class Till:
+    """An endpoint that bills each request something up to its worst case, or fails, or nobody knows."""
+
+    def __init__(self, budget: Budget, rows: list[Request], seed: int, **more: Any) -> None:
+        self.luck = random.Random(seed)
+        self.budget = budget
+        self.rows = rows
+        self.billed = Decimal(0)
+        self.most_at_once = Decimal(0)
+        self.settled: list[Settled] = []
+        self.taken: set[int] = set()
+        wiring = Wiring(
+            send=self._send,
+            judge=lambda reply, request: self._judge(request),
+            cost=lambda model, usage: Decimal(usage.total_tokens or 0) / 1000,
+            sent=lambda request, n, at: None,
+            rekey=lambda: False,
+            luck=self.luck.random,
+        )
+        terms = Terms(max_wait_s=1e6, outage_s=1e6)
+        self.engine = LocalEngine(wiring, Settings(terms=terms, budget=budget, max_backoff_s=1.0, **more))
+        begin = self.engine._begin
+
+        def begun(request: Request) -> Any:
+            self.taken.add(request.index)
+            return begin(request)
+
+        self.engine._begin = begun  # type: ignore[method-assign]
+
+    async def _send(self, body: bytes) -> Reply | Failure:
+        self.most_at_once = max(self.most_at_once, self.budget.spent_usd + self.budget.reserved_usd)
+        await anyio.sleep(self.luck.random())
+        worst = Decimal(body.decode())
+        if self.luck.random() < 0.2:  # it may have been billed, and at most the worst case
+            self.billed += worst * self.luck.choice([0, 1])
+            return Failure(Kind.TIMEOUT, "late", billed=Billed.MAYBE)
+        if self.luck.random() < 0.1:
+            return Failure(Kind.RATE, "slow", 429, wait_s=0.5)
+        return Reply(200, {}, body, 1.0)
+
+    def _judge(self, request: Request) -> Outcome:
+        assert request.reserved_usd is not None
+        cost = (request.reserved_usd * self.luck.randint(0, 1000)).quantize(Decimal(1)) / 1000
+        self.billed += cost
+        return Completion(Status.OK, (Choice(0, "x", "stop"),), Usage(total_tokens=int(cost * 1000)))
+
+    def run(self) -> Stop:
+        return run_virtual(self._main)
+
+    async def _main(self) -> Stop:
+        stop = Stop()
+        give, requests = anyio.create_memory_object_stream[Request](max(1, len(self.rows)))
+        events, take = anyio.create_memory_object_stream[Event](4096)
+        for row in self.rows:
+            give.send_nowait(row)
+        give.close()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._collect, take)
+            await self.engine.run(requests, events, stop)
+        return stop
+
+    @property
+    def refused_usd(self) -> Decimal | None:
+        """Of the rows that were taken up and are not final, what the cheapest may cost."""
+        final = {each.request.index for each in self.settled}
+        taken = [request for request in self.rows if request.index in self.taken - final]
+        return min((request.reserved_usd for request in taken if request.reserved_usd is not None), default=None)
+
+    async def _collect(self, take: Any) -> None:
+        async with take:
+            async for event in take:
+                self.settled += [event] if isinstance(event, Settled) else []
+                self.engine.saved(1)
+
+
+def row(index: int, worst: str) -> Request:
+    return Request(index, worst.encode(), "", "m", 10, reserved_usd=Decimal(worst))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=40),
+    st.integers(0, 400),
+    st.integers(0, 100),
+    st.integers(1, 16),
+    st.integers(0, 2**32),
+)
+def test_spent_and_reserved_never_pass_the_budget_and_it_stops_only_when_nothing_fits(
+    worst: list[int], most: int, spent: int, concurrency: int, seed: int
+) -> None:
+    budget = Budget(Decimal(most), Decimal(spent))
+    till = Till(budget, [row(n, str(usd)) for n, usd in enumerate(worst)], seed, concurrency=concurrency)
+    stop = till.run()
+    assert till.most_at_once <= max(most, spent)
+    assert till.billed + spent <= max(most, spent)
+    assert budget.reserved_usd == 0
+    if len(till.settled) < len(worst):
+        assert isinstance(stop.reason, StoppedError)
+        assert "budget" in stop.reason.message
+        assert till.refused_usd is not None and till.refused_usd > budget.left_usd
+    else:
+        assert not stop.is_set
+
+
+def test_a_row_for_which_there_is_no_room_waits_for_what_is_in_flight() -> None:
+    """Each may cost 6 of 10 and costs nothing: one after the other they all have room."""
+    budget = Budget(Decimal(10))
+    till = Till(budget, [row(n, "6") for n in range(5)], 1, concurrency=5)
+    till.luck.random = lambda: 0.99  # type: ignore[method-assign]
+    till.luck.randint = lambda low, high: 0  # type: ignore[method-assign]
+    stop = till.run()
+    assert (len(till.settled), stop.is_set, budget.spent_usd) == (5, False, 0)
+
+
+def test_a_cheaper_row_goes_before_one_for_which_there_is_no_room() -> None:
+    budget = Budget(Decimal(5))
+    till = Till(budget, [row(0, "6"), row(1, "6"), row(2, "3")], 1, concurrency=1)
+    till.luck.random = lambda: 0.99  # type: ignore[method-assign]
+    stop = till.run()
+    assert [each.request.index for each in till.settled] == [2]
+    assert isinstance(stop.reason, StoppedError)
+    assert "may cost $6" in stop.reason.message
+    assert "--max-usd" in str(stop.reason.hint)
