@@ -7,7 +7,9 @@ first, then parts; a range seen in both is the part's.
 from __future__ import annotations
 
 import mmap
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,23 +18,53 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runner.errors import RunDirectoryError, RunnerError
+from runner.errors import LaterError, RunDirectoryError, RunnerError
 from runner.journal import head_in
+from runner.lock import is_held
 from runner.parts import Range, read_footer, record_lines, record_tables
 from runner.prepare import Prepared, of_run, prepare
 from runner.recovery import ranges_of
 from runner.sources import Survey
-from runner.store import RunDirectory
+from runner.store import Moving, RunDirectory
+
+#: How long a process is given to put answers into their new places, which takes it milliseconds.
+MOVING_S, LOOK_S = 5.0, 0.02
 
 
 def open_directory(path: Path) -> RunDirectory:
-    """The run directory at `path`. Raises RunDirectoryError when there is none."""
-    directory = RunDirectory(path)
-    if directory.read_run() is None:
+    """The run directory at `path`, with its answers in their places: a process that is moving them is waited for, and
+    what one that died has left is read from where it is. Raises RunDirectoryError when there is no run."""
+    directory, until_s = RunDirectory(path), time.monotonic() + MOVING_S
+    known = directory.read_run()
+    while known and known.get("swap") and is_held(directory.lock) and time.monotonic() < until_s:
+        time.sleep(LOOK_S)
+        known = directory.read_run()
+    if known is None:
         raise RunDirectoryError(
             f"{path} is not the directory of a run: it has no run.json", hint="give the path that `runner run` named"
         )
-    return directory
+    return Moving(path, known["epoch"]) if known.get("swap") else directory
+
+
+@contextmanager
+def undisturbed(directory: RunDirectory) -> Iterator[None]:
+    """For what is read of a run inside. Raises LaterError when its answers have moved meanwhile: some of what was read
+    may be of before, and whatever seems wrong with it need not be."""
+    before = _layout(directory)
+    try:
+        yield
+    except (RunnerError, LookupError, OSError, pa.ArrowException):
+        if _layout(directory) == before:
+            raise
+    if _layout(directory) != before:
+        raise LaterError(
+            f"the answers in {directory.root} took new places while they were read", hint="read them again"
+        )
+
+
+def _layout(directory: RunDirectory) -> tuple[Any, ...]:
+    known = directory.read_run() or {}
+    return known.get("run"), known.get("epoch"), bool(known.get("swap"))
 
 
 def prepared_of(directory: RunDirectory) -> Prepared:
@@ -62,16 +94,17 @@ def records(
     """Arrow tables of the settled rows, in row order. columns: names of result or input columns; None: all.
 
     within: `{"attempts": ["list.element.cost_usd"]}` reads no more of that column from the parts; rows that are in no
-    part yet come with all of it.
+    part yet come with all of it. Raises LaterError when the answers took new places meanwhile.
     """
-    prepared = prepared_of(directory)
-    names = list(columns) if columns is not None else prepared.shape.part.names
-    paths = [f"{name}.{path}" if path else name for name in names for path in within.get(name, ("",))]
-    ranges = ranges_of(prepared.survey, directory.read_run() or {})
-    opened = {number: _open_rows(prepared, directory, ranges[number]) for number in directory.open_journals()}
-    parts = directory.parts()
-    for number in sorted(opened.keys() | parts.keys()):
-        yield from _tables(opened.get(number), parts.get(number), prepared, (names, paths))
+    with undisturbed(directory):
+        prepared = prepared_of(directory)
+        names = list(columns) if columns is not None else prepared.shape.part.names
+        paths = [f"{name}.{path}" if path else name for name in names for path in within.get(name, ("",))]
+        ranges = ranges_of(prepared.survey, directory.read_run() or {})
+        opened = {number: _open_rows(prepared, directory, ranges[number]) for number in directory.open_journals()}
+        parts = directory.parts()
+        for number in sorted(opened.keys() | parts.keys()):
+            yield from _tables(opened.get(number), parts.get(number), prepared, (names, paths))
 
 
 @dataclass(frozen=True, slots=True)

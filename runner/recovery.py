@@ -179,7 +179,7 @@ class _Survey:
 
     def _removed(self) -> Tally:
         """What rows that left the input have cost."""
-        data, total = files.read_file(self._directory.root / "removed.jsonl") or b"", Tally()
+        data, total = files.read_file(self._directory.removed) or b"", Tally()
         for line in intact_lines(data, seed(self._run, notes.NO_RANGE)):
             if line:
                 total.add(tally_attempt(orjson.loads(data[line.start : line.end])))

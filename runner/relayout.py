@@ -29,7 +29,7 @@ from runner.plan import NONE
 from runner.prepare import Prepared, input_identity
 from runner.records import Attempt, Tally
 from runner.recovery import Standing, earlier
-from runner.store import RunDirectory
+from runner.store import RunDirectory, following, name_tag
 from runner.survey import Survey
 
 #: Parts of the old layout that are held at once; an inserted line makes each new range out of two old ones.
@@ -88,15 +88,15 @@ def lay_out(prepared: Prepared, old: Old, sources: Sequence[int], members: Mappi
     directory = old.directory
     undo(directory)
     for place in (directory.results, directory.journals):
-        files.make_directory(_next(place))
+        files.make_directory(following(place))
     epoch = 1 + max([members["epoch"], *(footer.epoch for footer in old.standing.sealed.values()), *_open_epochs(old)])
     builder = _Builder(prepared, old, sources, epoch)
     for number, part in enumerate(prepared.survey.ranges):
         builder.lay(Range(members["run"], number, part.first, part.rows, epoch, part.hash))
     builder.remove_the_rest(members["run"])
     for place in (directory.results, directory.journals):
-        files.touch(_next(place) / _name_tag(epoch))
-        files.sync_directory(_next(place))
+        files.touch(following(place) / name_tag(epoch))
+        files.sync_directory(following(place))
     directory.write("survey.next.json", prepared.survey.to_json())
     carried = {"unknown_usd": str(builder.carried_usd)}
     directory.write("run.json", {**members, **carried, "epoch": epoch, "changes": [], "swap": True})
@@ -129,7 +129,7 @@ class _Builder:
         answers = self._table(answered) if answered else None
         lines = self._journal_lines(part, answers, [row for row in rows if self._sources[row] == NONE])
         if len(lines) > 1:
-            files.append(_next(directory.journals) / directory.journal(part.number).name, b"".join(lines))
+            files.append(following(directory.journals) / directory.journal(part.number).name, b"".join(lines))
         if answers is not None:
             self._write_part(part, answers, directory.partial(part.number))
 
@@ -144,7 +144,7 @@ class _Builder:
         if not (same and untouched and old.prepared.shape.part.equals(self._prepared.shape.part)):
             return False
         source = old.directory.part(part.number)
-        linked = files.link(source, _next(old.directory.results) / source.name)
+        linked = files.link(source, following(old.directory.results) / source.name)
         if linked:
             self.carried_usd -= old.standing.sealed[part.number].totals.unknown_usd
         return linked
@@ -172,7 +172,7 @@ class _Builder:
             totals.add(tally(record))
         inputs = self._prepared.reader.table(part.number, self._prepared.input_columns)
         places = pa.array([row - part.first_row for row in table["row_index"].to_pylist()], pa.int64())
-        target = _next(path.parent) / path.name
+        target = following(path.parent) / path.name
         write_part(part, totals, target, self._prepared.shape, (inputs.take(places), table))
 
     def _journal_lines(self, part: Range, answers: Any, others: Sequence[int]) -> list[bytes]:
@@ -189,13 +189,13 @@ class _Builder:
 
     def remove_the_rest(self, run: str) -> None:
         """The exchanges of old rows that are in the new layout nowhere."""
-        path, start = self._old.directory.root / "removed.jsonl", seed(run, NO_RANGE)
+        path, start = self._old.directory.removed, seed(run, NO_RANGE)
         lines = [files.read_file(path) or b""]
         for row in range(self._rows):
             if row not in self._used:
                 history = self._old.history(row)
                 lines += [attempt_line(row, attempt_record(attempt), start) for attempt in history]
-        files.write_file(_next(path), b"".join(lines))
+        files.write_file(following(path), b"".join(lines))
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,38 +204,32 @@ def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _next(path: Path) -> Path:
-    return path.with_name(f"{path.name}.next")
-
-
-def _name_tag(epoch: int | str) -> str:
-    """The file that makes a directory the one that was laid out at this epoch. Readers pass over hidden files."""
-    return f".epoch-{epoch}"
-
-
 def swap(directory: RunDirectory) -> None:
     """Put the new layout in the place of the old one, and take the mark away. May be interrupted and done again."""
     members = directory.read_run() or {}
     for place in (directory.results, directory.journals):
-        _put_in_place(place, _name_tag(members["epoch"]))
-    for name, following in (("removed.jsonl", "removed.jsonl.next"), ("survey.json", "survey.next.json")):
-        if (directory.root / following).exists():
-            files.rename(directory.root / following, directory.root / name)
+        _put_in_place(place, members["epoch"])
+    for new, path in (
+        (following(directory.removed), directory.removed),
+        (directory.root / "survey.next.json", directory.root / "survey.json"),
+    ):
+        if new.exists():
+            files.rename(new, path)
     files.sync_directory(directory.root)
     directory.write("run.json", {name: value for name, value in members.items() if name != "swap"})
     undo(directory)
 
 
-def _put_in_place(place: Path, name_tag: str) -> None:
+def _put_in_place(place: Path, epoch: int) -> None:
     """One new directory, in one step where the file system can. Its name tag tells it from the old one."""
-    following, aside = _next(place), place.with_name(f"{place.name}.old")
-    if (place / name_tag).exists() or not following.exists():
+    new, aside = following(place), place.with_name(f"{place.name}.old")
+    if (place / name_tag(epoch)).exists() or not new.exists():
         return
-    if place.exists() and files.exchange(following, place):
+    if place.exists() and files.exchange(new, place):
         return
     if place.exists() and not aside.exists():  # else it is aside already, and a start made an empty one anew
         files.rename(place, aside)
-    files.rename(following, place)  # may take the place of an empty directory
+    files.rename(new, place)  # may take the place of an empty directory
 
 
 def complete(directory: RunDirectory) -> bool:
@@ -254,10 +248,10 @@ def complete(directory: RunDirectory) -> bool:
 def undo(directory: RunDirectory) -> None:
     """Remove what an unfinished build, or an old layout, left behind."""
     for place in (directory.results, directory.journals):
-        files.remove_tree(_next(place))
+        files.remove_tree(following(place))
         files.remove_tree(place.with_name(f"{place.name}.old"))
         for name in files.names(place):
-            if name.startswith(_name_tag("")):
+            if name.startswith(name_tag("")):
                 files.remove(place / name)
-    for name in ("removed.jsonl.next", "survey.next.json"):
-        files.remove(directory.root / name)
+    for path in (following(directory.removed), directory.root / "survey.next.json"):
+        files.remove(path)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.errors import LaterError
 from runner.halts import duration
 from runner.lock import is_held, read_owner
 from runner.parts import totals_to_json
-from runner.reading import open_directory, ranges_in
+from runner.reading import open_directory, ranges_in, undisturbed
 from runner.records import Tally
 from runner.recovery import look
 from runner.say import dollars
@@ -93,7 +95,17 @@ def money(totals: Tally) -> str:
 
 def status_of(path: Path) -> RunStatus:
     """Read-only; right while the run goes on. Raises RunDirectoryError when `path` is no run."""
-    directory = open_directory(path)
+    with suppress(LaterError):
+        return _status(open_directory(path))
+    return _status(open_directory(path))
+
+
+def _status(directory: RunDirectory) -> RunStatus:
+    with undisturbed(directory):
+        return _told(directory)
+
+
+def _told(directory: RunDirectory) -> RunStatus:
     known = directory.read_run() or {}
     rows, ranges = ranges_in(directory)
     held = is_held(directory.lock)
@@ -105,7 +117,7 @@ def status_of(path: Path) -> RunStatus:
         for cost in part.pending.values():
             totals.add(cost)
     return RunStatus(
-        root=path,
+        root=directory.root,
         name=known["name"],
         simulated=known["simulated"],
         rows=rows,

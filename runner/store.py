@@ -50,6 +50,10 @@ class RunDirectory:
         return self.root / "results"
 
     @property
+    def removed(self) -> Path:
+        return self.root / "removed.jsonl"
+
+    @property
     def lock(self) -> Path:
         return self.root / "lock"
 
@@ -151,6 +155,43 @@ class RunDirectory:
                 hint="go on with the version that started it, or choose another directory with -o",
             )
         return run
+
+
+def following(path: Path) -> Path:
+    """Where what is to take the place of `path` is built."""
+    return path.with_name(f"{path.name}.next")
+
+
+def name_tag(epoch: int | str) -> str:
+    """The file that makes a directory the one that was laid out at this epoch. Readers pass over hidden files."""
+    return f".epoch-{epoch}"
+
+
+@dataclass(frozen=True, slots=True)
+class Moving(RunDirectory):
+    """A run whose answers are on their way to new places (relayout.py): each thing of the new layout where it is."""
+
+    epoch: int
+
+    @property
+    def journals(self) -> Path:
+        return self._new(self.root / "journal")
+
+    @property
+    def results(self) -> Path:
+        return self._new(self.root / "results")
+
+    @property
+    def removed(self) -> Path:
+        path = self.root / "removed.jsonl"
+        return following(path) if following(path).exists() else path
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        waiting = RunDirectory.read(self, "survey.next.json") if name == "survey.json" else None
+        return waiting or RunDirectory.read(self, name)
+
+    def _new(self, place: Path) -> Path:
+        return place if (place / name_tag(self.epoch)).exists() else following(place)
 
 
 def _numbered(directory: Path, pattern: re.Pattern[str]) -> dict[int, Path]:

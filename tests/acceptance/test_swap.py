@@ -13,7 +13,12 @@ import pytest
 from endpoint import Endpoint
 from ledger import Desk, complaints, desk
 
-from runner import files
+import runner
+from runner import files, reading
+from runner.errors import LaterError
+from runner.lock import Lock
+from runner.standing import status_of
+from runner.store import RunDirectory
 
 ROWS = 24
 Seen = dict[str, int]  #: an answer, and the row that it stands in
@@ -137,3 +142,64 @@ def test_where_two_directories_cannot_be_exchanged_the_results_are_missing_betwe
     assert len(missing) == 2  # behind the one rename and before the other
     assert missing[1] == missing[0] + 1
     assert (reader.twice, len(reader.schemas), complaints(at)) == ([], 1, [])
+
+
+@pytest.mark.parametrize("exchanged", [True, False], ids=["in one step", "by two renames"])
+def test_readers_of_the_run_see_each_answer_beside_its_row_wherever_a_dead_process_left_it(
+    at: Desk, exchanged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader does not wait here: nobody would go on before it has read."""
+    monkeypatch.setattr(reading, "MOVING_S", 0.0)
+    complaints: list[str] = []
+    looks: list[bool] = []
+
+    def look() -> None:
+        rows = runner.read_results(at.root)[["row_index", "text", "content"]].to_dict("records")
+        looks.append("swap" in (RunDirectory(at.root).read_run() or {}))
+        complaints.extend(str(row) for row in rows if not row["content"].startswith(f"say {row['text']} |"))
+        complaints.extend(
+            ["not all"] * (len(rows) < ROWS) + ["twice"] * (len({r["row_index"] for r in rows}) < len(rows))
+        )
+        told = status_of(at.root)
+        complaints.extend([] if told.totals.settled == len(rows) else [f"{told.totals.settled} of {len(rows)}"])
+
+    def looking(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            look()
+            done = real(*given)
+            look()
+            return done
+
+        return call
+
+    if not exchanged:
+        monkeypatch.setattr(files, "exchange", lambda one, other: False)
+    for name in ("rename", "exchange"):
+        monkeypatch.setattr(files, name, looking(getattr(files, name)))
+    at.teller.left = 0
+    assert at.run().exit_code == 3
+    assert looks.count(True) >= 8
+    assert complaints == []
+
+
+def test_a_reader_waits_for_answers_that_are_on_their_way(at: Desk) -> None:
+    assert at.run().exit_code == 0
+    directory = RunDirectory(at.root)
+    known = directory.read_run() or {}
+    directory.write("run.json", {**known, "swap": True})
+    with Lock(directory.lock, "2025-01-02T03:04:05Z"):
+        timer = threading.Timer(0.1, directory.write, ("run.json", known))
+        timer.start()
+        opened = reading.open_directory(at.root)
+        timer.join()
+    assert type(opened) is RunDirectory
+    assert opened.read_run() == known
+
+
+def test_a_reader_is_told_when_answers_moved_while_it_read(at: Desk) -> None:
+    tables = reading.records(reading.open_directory(at.root))
+    assert next(tables).num_rows == 8
+    assert at.run().exit_code == 0
+    with pytest.raises(LaterError, match="took new places while they were read") as caught:
+        list(tables)
+    assert (caught.value.exit_code, caught.value.hint) == (75, "read them again")
