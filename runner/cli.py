@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click import option
 
-from runner import accounting, looking
+from runner import accounting, looking, pricelist
 from runner.errors import RunnerError, UsageError
 from runner.looking import words_of
 from runner.say import Say, plain
@@ -214,7 +214,7 @@ def _end(ending: Ending, say: Say, *, as_json: bool) -> None:
     sys.exit(ending.exit_code)
 
 
-for command in (looking.status, looking.show, looking.export, accounting.cost):
+for command in (looking.status, looking.show, looking.export, accounting.cost, pricelist.prices):
     commands.add_command(command)
 
 

@@ -221,7 +221,6 @@ def _loop() -> dict[str, Any]:
 def _finish(run: Run, keeper: Keeper, error: RunnerError | None, signal: int | None) -> Ending:
     rows = run.prepared.survey.rows
     totals = keeper.books.total
-    note_prices(run.directory, run.prepared.prices)
     done = totals.settled == rows
     if done and not error:
         _write_manifest(run, totals)

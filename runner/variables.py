@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 import click
 
 #: Options whose short variable belongs to another command.
-_ALONE = {("export", "--output"), ("export", "--status"), ("render", "--limit"), ("render", "--format")}
+_ALONE = {("export", "--output"), ("export", "--status"), ("prices", "--output")}
+_ALONE |= {("render", "--limit"), ("render", "--format")}
 
 
 class Lines(click.types.StringParamType):

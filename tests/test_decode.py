@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -653,3 +654,82 @@ def test_any_bytes_give_an_outcome_that_can_be_stored(
     status: int, headers: dict[str, str], body: bytes, n: int
 ) -> None:
     assert_storable(decode(reply(body, status, headers), choices=n, now=NOW, keep_raw=True))
+
+
+TOLD = {"prompt_tokens": 19, "completion_tokens": 10, "total_tokens": 29}
+
+
+@pytest.mark.parametrize(
+    ("members", "dollars"),
+    [
+        ({"cost": 0.00014}, "0.00014"),
+        ({"cost": 0}, "0"),
+        ({"cost": 1}, "1"),
+        ({"cost": "2.85e-05"}, "0.0000285"),
+        ({"cost": {"total_cost": 0.006, "request_cost": 0.005}}, "0.006"),  # Perplexity
+        # OpenRouter fills the upstream's cost always, and it is another bill only with a key of one's own
+        ({"cost": 0.95, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.95}}, "0.95"),
+        ({"cost": 0.95, "is_byok": True, "cost_details": {"upstream_inference_cost": 19}}, "19.95"),
+        ({"cost": 0.95, "is_byok": True, "cost_details": {"upstream_inference_cost": None}}, None),
+        ({"cost": 0.95, "is_byok": True}, None),
+        ({"cost": -0.5}, None),
+        ({"cost": True}, None),
+        ({"cost": None}, None),
+        ({"cost": "free"}, None),
+        ({"cost": "NaN"}, None),
+        ({"cost": "1e999999999"}, None),
+        ({"cost": "9" * 5000}, None),
+        ({"cost": 1000}, None),
+        ({"cost": [0.1]}, None),
+        ({"cost": {"total": 0.1}}, None),
+    ],
+)
+def test_what_the_server_says_that_it_cost(members: dict[str, Any], dollars: str | None) -> None:
+    expected = None if dollars is None else Decimal(dollars)
+    assert completion(chat(choice(), usage=TOLD | members)).usage == Usage(
+        19, None, None, 10, None, 29, None, None, expected
+    )
+
+
+def test_litellm_tells_the_cost_in_a_header() -> None:
+    def told(body: Any, **headers: str) -> Usage:
+        sent = reply(body, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        outcome = decode(sent, choices=1, now=NOW)
+        return outcome.usage
+
+    whole = chat(choice(), usage=TOLD)
+    assert told(whole, x_litellm_response_cost="0.0009884999999999998").reported_usd == Decimal("0.0009884999999999998")
+    assert told(whole, x_litellm_response_cost="0.0").reported_usd == Decimal(0)
+    for nothing in ("None", "", "-1", "abc"):
+        assert told(whole, x_litellm_response_cost=nothing) == Usage(19, None, None, 10, None, 29)
+    assert told(chat(choice()), x_litellm_response_cost="0.5") == Usage(reported_usd=Decimal("0.5"))
+    # what the body says is the final word
+    assert told(chat(choice(), usage=TOLD | {"cost": 0.25}), x_litellm_response_cost="0.5").reported_usd == Decimal(
+        "0.25"
+    )
+
+
+def test_the_headers_of_a_stream_leave_before_its_cost_is_known() -> None:
+    chunk = chat({"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}, usage=TOLD)
+    body = b"data: " + json.dumps(chunk).encode() + b"\n\ndata: [DONE]\n\n"
+    headers = {"content-type": "text/event-stream", "x-litellm-response-cost": "0.0"}
+    assert decode(reply(body, headers=headers), choices=1, now=NOW).usage == Usage(19, None, None, 10, None, 29)
+
+
+def test_an_answer_that_failed_has_the_cost_that_it_told() -> None:
+    found = decode(reply(chat(usage=USAGE | {"cost": 0.5})), choices=1, now=NOW)
+    assert isinstance(found, Failure)
+    assert (found.billed, found.usage.reported_usd) == (Billed.YES, Decimal("0.5"))
+
+
+def test_audio_tokens_are_read_where_there_are_any() -> None:
+    usage = {"prompt_tokens": 19, "prompt_tokens_details": {"audio_tokens": 7, "cached_tokens": 0}}
+    usage |= {"completion_tokens": 10, "completion_tokens_details": {"audio_tokens": 0, "reasoning_tokens": 0}}
+    assert read_usage(usage) == Usage(19, 0, None, 10, 0, None, audio_tokens=7)
+
+
+def test_llama_cpp_counts_one_of_several_choices_so_their_tokens_are_unknown() -> None:
+    body = chat(choice(0), choice(1), usage=TOLD, timings={"predicted_n": 10})
+    assert completion(body, choices=2).usage == Usage(19, None, None, None, None, None)
+    assert completion(chat(choice(0), choice(1), usage=TOLD), choices=2).usage == Usage(19, None, None, 10, None, 29)
+    assert completion(chat(choice(0), usage=TOLD, timings={})).usage == Usage(19, None, None, 10, None, 29)

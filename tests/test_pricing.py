@@ -5,15 +5,33 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from decimal import Decimal
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from runner.pricing import JOB, LIST, Price, cost, price_of, upper_bound, words
+from runner.catalogue import Catalogue, Offer
+from runner.pricing import (
+    CATALOGUE,
+    JOB,
+    LIST,
+    SERVER,
+    Charge,
+    Market,
+    Price,
+    Prices,
+    at_tier,
+    cost,
+    history,
+    price_of,
+    upper_bound,
+    words,
+)
 from runner.records import NO_USAGE, Usage
+from runner.spec.model import PricingSpec
 
 
 @dataclass(frozen=True)
@@ -203,3 +221,261 @@ def test_the_price_in_words(rates: Price, text: str) -> None:
 def test_the_price_library_is_loaded_only_when_a_list_price_is_asked_for() -> None:
     program = "import sys, runner.pricing; sys.exit('genai_prices' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+DAY = date(2026, 11, 22)
+OPENAI, COMET = "https://api.openai.com/v1", "https://api.cometapi.com/v1"
+
+
+def given_prices(section: dict[str, object], market: Market = Market(OPENAI, None, DAY)) -> Prices:  # noqa: B008
+    return Prices(PricingSpec.model_validate(section), market)
+
+
+AUDIO = replace(MINI, input_audio=Decimal(10), output_audio=Decimal(20))
+THINKING = replace(MINI, reasoning=Decimal(3))
+BY_REQUEST = replace(price(None, None, None, None), per_request=Decimal("0.056"))
+BOTH = replace(MINI, per_request=Decimal("0.01"))
+
+
+@pytest.mark.parametrize(
+    ("usage", "rates", "dollars"),
+    [
+        # audio tokens lie inside the prompt's and the answer's: 900 x 0.40 + 100 x 10 + 70 x 1.60 + 30 x 20
+        (Usage(1000, None, None, 100, audio_tokens=100, output_audio_tokens=30), AUDIO, "0.002072"),
+        # without a rate of their own they cost what text costs
+        (Usage(1000, None, None, 100, audio_tokens=100, output_audio_tokens=30), MINI, "0.00056"),
+        # more than there is room for
+        (Usage(1000, 900, None, 100, audio_tokens=500, output_audio_tokens=500), AUDIO, "0.00309"),
+        # 1,000 x 0.40 + 10 x 1.60 + 90 x 3
+        (Usage(1000, None, None, 100, 90), THINKING, "0.000686"),
+        # an exchange that has its price needs no tokens
+        (NO_USAGE, BY_REQUEST, "0.056"),
+        (Usage(1000, None, None, 100), BY_REQUEST, "0.056"),
+        (Usage(1000, None, None, 100), BOTH, "0.01056"),
+        (NO_USAGE, BOTH, None),
+    ],
+)
+def test_the_bill_of_audio_thought_and_whole_requests(usage: Usage, rates: Price, dollars: str | None) -> None:
+    assert cost(usage, rates) == (None if dollars is None else Decimal(dollars))
+
+
+LONG = replace(
+    price("1", None, None, "10"), steps=((100, price("2", "0.2", None, "15")), (200, price("3", None, None, "20")))
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "dollars"), [(100, "0.00011"), (101, "0.000217"), (200, "0.000415"), (201, "0.000623"), (None, None)]
+)
+def test_beyond_a_length_the_whole_request_costs_other_rates(prompt: int | None, dollars: str | None) -> None:
+    assert cost(Usage(prompt, None, None, 1), LONG) == (None if dollars is None else Decimal(dollars))
+
+
+def test_the_upper_bound_knows_the_rates_of_long_prompts() -> None:
+    assert upper_bound(100, 1, 1, LONG) == Decimal("0.00011")
+    assert upper_bound(150, 1, 1, LONG) == Decimal("0.000315")
+    assert upper_bound(300, 1, 1, LONG) == Decimal("0.00092")
+    assert upper_bound(None, 1, 1, LONG) is None
+
+
+@pytest.mark.parametrize(
+    ("tier", "dollars"),
+    [
+        (None, "0.00056"),
+        ("default", "0.00056"),
+        ("auto", "0.00056"),
+        ("scale", "0.00056"),
+        ("flex", "0.00028"),
+        ("batch", "0.00036"),  # 1,000 x 0.20 + 100 x 1.60
+        ("priority", "0.00112"),
+        ("fast", "0.00112"),
+    ],
+)
+def test_each_service_tier_has_its_price(tier: str | None, dollars: str) -> None:
+    tiers = {"flex": 0.5, "batch": {"input": 0.2, "output": 1.6}, "priority": 2}
+    prices = given_prices({"m": {"input": 0.4, "output": 1.6, **tiers}})
+    assert prices.charge("m", Usage(1000, None, None, 100), tier) == Charge(Decimal(dollars), JOB)
+
+
+def test_a_tier_has_the_job_s_factor_and_its_own() -> None:
+    prices = given_prices(
+        {"m": {"input": 1, "output": 2, "flex": {"input": 1, "output": 1, "factor": 0.5}}, "factor": 0.8}
+    )
+    assert prices.charge("m", Usage(10**6, None, None, 0), "flex").usd == Decimal("0.4")
+
+
+def test_the_upper_bound_takes_the_dearer_of_the_tier_asked_for_and_the_standard_one() -> None:
+    found = given_prices({"m": {"input": 1, "output": 1, "flex": 0.5, "priority": 2}}).of("m")
+    bounds = [upper_bound(500_000, 500_000, 1, found, tier) for tier in (None, "flex", "priority", "default")]
+    assert bounds == [1, 1, 2, 1]
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.builds(Usage, *[st.integers(0, 500)] * 5, st.none(), st.integers(0, 500), st.integers(0, 500)),
+    st.lists(RATE, min_size=8, max_size=8),
+    st.sampled_from([None, "flex", "priority"]),
+    st.sampled_from([None, "flex", "priority"]),
+)
+def test_no_exchange_of_any_tier_or_length_costs_more_than_its_upper_bound(
+    usage: Usage, rates: list[Decimal], asked: str | None, used: str | None
+) -> None:
+    names = (
+        "input",
+        "cached_input",
+        "cache_write",
+        "output",
+        "input_audio",
+        "output_audio",
+        "reasoning",
+        "per_request",
+    )
+    plain = replace(MINI, **dict(zip(names, rates, strict=True)))
+    long = replace(plain.times(Decimal(2)), cached_input=Decimal(50))
+    whole = replace(plain, steps=((250, long),), tiers={"flex": plain.times(Decimal("0.5")), "priority": long})
+    dollars = cost(usage, whole, used if used == asked else None)
+    bound = upper_bound(usage.prompt_tokens, usage.completion_tokens, 1, whole, asked)
+    assert dollars is not None and bound is not None
+    assert dollars <= bound
+
+
+GATEWAY = Catalogue(
+    {"gpt-4.1-mini": Offer(input=Decimal("0.32"), output=Decimal("1.28"))}, "https://x", "2026-11-20T10:00:00Z"
+)
+
+
+def test_job_server_catalogue_list_in_this_order() -> None:
+    market, usage = Market(COMET, GATEWAY, DAY), Usage(1000, None, None, 100)
+    told = replace(usage, reported_usd=Decimal("0.0007"))
+    by_job = given_prices({"gpt-4.1-mini": {"input": 1, "output": 1}}, market)
+    assert by_job.charge("gpt-4.1-mini", told, None) == Charge(Decimal("0.0011"), JOB)
+    prices = given_prices({}, market)
+    assert prices.charge("gpt-4.1-mini", told, None) == Charge(Decimal("0.0007"), SERVER)
+    assert prices.charge("openai/gpt-4.1-mini", usage, None) == Charge(Decimal("0.000448"), CATALOGUE)
+    assert prices.charge("gpt-4.1", usage, None) == Charge(Decimal("0.0028"), LIST)
+    assert prices.charge("nobody-s-model", usage, None) == Charge(None, None)
+    assert prices.charge("nobody-s-model", told, None) == Charge(Decimal("0.0007"), SERVER)
+
+
+def test_what_the_server_says_stands_in_where_the_job_s_price_needs_tokens() -> None:
+    prices = given_prices({"m": {"input": 1, "output": 1}})
+    assert prices.charge("m", Usage(reported_usd=Decimal("0.5")), None) == Charge(Decimal("0.5"), SERVER)
+    assert prices.charge("m", NO_USAGE, None) == Charge(None, None)
+
+
+def test_the_factor_is_for_prices_and_not_for_what_the_server_says() -> None:
+    prices = given_prices({"factor": 0.5}, Market(COMET, GATEWAY, DAY))
+    usage = Usage(1000, None, None, 0)
+    assert prices.charge("gpt-4.1-mini", usage, None).usd == Decimal("0.00016")
+    assert prices.charge("gpt-4.1-mini", replace(usage, reported_usd=Decimal("0.5")), None).usd == Decimal("0.5")
+
+
+def test_what_a_server_says_is_kept_to_the_picodollar_and_may_be_nothing() -> None:
+    prices = given_prices({})
+    assert prices.charge("m", Usage(reported_usd=Decimal("0.0009884999999999998")), None).usd == Decimal(
+        "0.000988500000"
+    )
+    assert prices.charge("m", Usage(reported_usd=Decimal(0)), None) == Charge(Decimal(0), SERVER)
+
+
+@pytest.mark.parametrize(
+    ("model", "tier", "prompt", "dollars"),
+    [
+        ("gpt-5.4", None, 272_000, "0.68"),
+        ("gpt-5.4", None, 272_001, "1.360005"),
+        ("gpt-5.4", "priority", 1000, "0.005"),
+        ("gpt-5.4", "flex", 1000, "0.00125"),
+        ("gpt-5.4", "batch", 1000, "0.00125"),
+        ("gpt-4.1-mini", "flex", 1000, "0.0002"),  # not in the list: half, assumed
+        ("gpt-4o", "batch", 1000, "0.00125"),
+        ("claude-sonnet-4-5", "batch", 1000, "0.0015"),
+        ("claude-sonnet-4-5", "priority", 1000, None),  # not in the list, and not cheaper
+        ("claude-sonnet-4-5", None, 200_001, "1.200006"),
+    ],
+)
+def test_the_list_knows_tiers_and_long_prompts(model: str, tier: str | None, prompt: int, dollars: str | None) -> None:
+    found = given_prices({}).charge(model, Usage(prompt, None, None, 0), tier)
+    assert found == (Charge(None, None) if dollars is None else Charge(Decimal(dollars), LIST))
+
+
+def test_a_discount_of_our_own_is_said() -> None:
+    found = price_of("gpt-4.1-mini", Pricing(), Market(OPENAI, None, DAY))
+    assert found is not None
+    assert at_tier(found, "flex").assumed == "half the list price, assumed"
+    assert at_tier(found, "priority").assumed is None
+    assert words(found, "flex").endswith("openai/gpt-4.1-mini, flex tier, half the list price, assumed)")
+
+
+@pytest.mark.parametrize(
+    ("model", "base_url", "matched", "estimate"),
+    [
+        ("gpt-4.1-mini", OPENAI, "openai/gpt-4.1-mini", False),
+        ("gpt-4.1-mini", COMET, "openai/gpt-4.1-mini", True),
+        ("gpt-4.1-mini", "http://127.0.0.1:8000/v1", "openai/gpt-4.1-mini", True),
+        (
+            "anthropic/claude-sonnet-4.5",
+            "https://openrouter.ai/api/v1",
+            "openrouter/anthropic/claude-sonnet-4.5",
+            False,
+        ),
+        ("llama-3.3-70b-versatile", "https://api.groq.com/openai/v1", "groq/llama-3.3-70b-versatile", False),
+    ],
+)
+def test_the_list_price_is_an_estimate_where_the_endpoint_is_another_s(
+    model: str, base_url: str, matched: str, estimate: bool
+) -> None:
+    found = price_of(model, Pricing(), Market(base_url, None, DAY))
+    assert found is not None
+    assert (found.matched, found.estimate) == (matched, estimate)
+    assert ("an estimate at this endpoint" in words(found)) is estimate
+
+
+def test_groq_s_flex_tier_is_no_cheaper() -> None:
+    prices = given_prices({}, Market("https://api.groq.com/openai/v1", None, DAY))
+    usage = Usage(1000, None, None, 100)
+    charges = [prices.charge("llama-3.3-70b-versatile", usage, tier) for tier in (None, "flex")]
+    assert charges[0] == charges[1]
+
+
+def test_each_model_without_a_price_is_told_once() -> None:
+    said: list[str] = []
+    prices = given_prices({"half": {"input": 1}})
+    prices.of("nobody-s-model")
+    prices.listen(said.append)
+    for model in ("nobody-s-model", "half", "gpt-4.1", "half", "nobody-s-model"):
+        prices.of(model)
+    assert [sentence.split(":")[0] for sentence in said] == [
+        "no price is known for nobody-s-model",
+        "no price is known for half",
+    ]
+
+
+def test_what_run_json_keeps_of_a_price() -> None:
+    prices = given_prices({"m": {"input": 0.4, "output": 1.6, "flex": 0.5}}, Market(COMET, GATEWAY, DAY))
+    for model in ("m", "gpt-4.1-mini", "gpt-4.1", "nobody-s-model"):
+        prices.charge(model, Usage(1, None, None, 1, reported_usd=Decimal(1) if "nobody" in model else None), None)
+    told = prices.to_json()
+    flex = {"flex": {"input": "0.2", "output": "0.8"}}
+    assert told["m"] == [
+        {"source": "job", "matched": "m", "as_of": None, "input": "0.4", "output": "1.6", "tiers": flex}
+    ]
+    assert told["gpt-4.1-mini"][0]["as_of"] == "2026-11-20T10:00:00Z"
+    assert told["gpt-4.1"][0]["as_of"].startswith("genai-prices ")
+    assert told["gpt-4.1"][0]["estimate"] is True
+    assert told["nobody-s-model"] == [{"source": None}, {"source": "server"}]
+
+
+def test_the_history_of_prices_forgets_nothing() -> None:
+    cheap, dear, server = ({"source": "job", "input": "1"}, {"source": "list", "input": "2"}, {"source": "server"})
+    kept = history({}, {"m": [cheap]}, "1")
+    assert history(kept, {"m": [cheap]}, "2") == kept == {"m": [{"since": "1", **cheap}]}
+    kept = history(kept, {"m": [dear, server]}, "3")
+    kept = history(kept, {"m": [cheap, server], "n": [dear]}, "4")
+    assert kept["m"] == [
+        {"since": "1", **cheap},
+        {"since": "3", **dear},
+        {"since": "3", **server},
+        {"since": "4", **cheap},
+    ]
+    assert history(kept, {"m": [cheap, server]}, "5") == kept
+    assert kept["n"] == [{"since": "4", **dear}]

@@ -21,8 +21,8 @@ _CACHED: Final = frozenset({"prompt_cache_hit_tokens", "cache_read_input_tokens"
 _WRITTEN: Final = frozenset({"cache_write_tokens", "cache_creation_tokens", "cached_creation_tokens"})
 _WRITTEN_BESIDE: Final = frozenset({"cache_creation_input_tokens"})
 _NOTHING: Final[dict[str, Any]] = {}
-#: What no exchange costs; beyond it is nonsense, or another unit.
-MOST_USD: Final = Decimal(1_000_000)
+#: What no exchange costs; from here on it is nonsense, or another unit.
+MOST_USD: Final = Decimal(1_000)
 LONGEST_AMOUNT: Final = 40
 
 
@@ -79,7 +79,7 @@ def dollars(value: Any) -> Decimal | None:
         amount = Decimal(repr(value) if type(value) is float else value)
     except InvalidOperation:
         return None
-    return amount if amount.is_finite() and 0 <= amount <= MOST_USD else None
+    return amount if amount.is_finite() and 0 <= amount < MOST_USD else None
 
 
 def _details(value: Mapping[str, Any], name: str) -> dict[str, Any]:
