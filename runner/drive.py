@@ -193,6 +193,7 @@ def write_status(session: Session, state: str, snapshot: Snapshot) -> None:
     members = {"state": state, "updated_at": iso_now(), **snapshot.to_json()}
     with suppress(RunnerError):
         session.directory.write("status.json", members, durable=False)
-        if session.prepared.prices.news != session.priced:
-            session.priced = session.prepared.prices.news
+        news = session.prepared.prices.news
+        if news != session.priced:
             note_prices(session.directory, session.prepared.prices)
+            session.priced = news  # only now: what could not be written is tried again at the next status

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 import pytest
 from endpoint import Endpoint
 from ledger import Desk, asked_of, complaints, desk, records
+from smalljob import THOROUGH
 
 import runner.running
 from runner import files
@@ -35,6 +36,8 @@ from runner.errors import StorageError
 from runner.reopen import Selection
 
 DIED = 77
+#: Death comes at every so-manieth file call of a change; THOROUGH=1 tries each.
+EVERY_CALL = 1 if THOROUGH else 3
 
 
 def rows(number: int) -> list[dict[str, Any]]:
@@ -115,10 +118,6 @@ def die() -> None:
     os._exit(DIED)
 
 
-def full() -> None:
-    raise files.storage_error("cannot write", "here", OSError(errno.ENOSPC, "No space left on device"))
-
-
 @dataclass
 class Case:
     """A finished run, and the change that it is put through again and again from the same state."""
@@ -141,10 +140,10 @@ class Case:
         self.desk.teller.asked = dict(self.asked_before)
         self.desk.teller.status = dict(self.status_before)
 
-    def live(self, at: int | None, act: Callable[[], object]) -> tuple[int, int, int]:
+    def live(self, at: int | None) -> tuple[int, int, int]:
         """(exit code, file calls, those before anything was sent) of one life that meets its fate at a call."""
         reading, writing = os.pipe()
-        calls = Calls(at, act)
+        calls = Calls(at, die)
 
         def life() -> int:
             calls.install()
@@ -233,45 +232,22 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
         yield case
 
 
-@pytest.mark.parametrize("fate", [die, full], ids=["dies", "disk full"])
-def test_death_or_a_full_disk_at_any_file_call_of_a_change_loses_nothing(
-    case: Case, fate: Callable[[], object], record_property: Any
-) -> None:
-    """Death at each call of the change itself; behind it, at a few: sending and sealing have tests of their own."""
-    code, calls, change = case.live(None, die)
+def test_death_at_any_file_call_of_a_change_loses_nothing(case: Case, record_property: Any) -> None:
+    """At the calls of the change itself; behind it, at a few: sending and sealing have tests of their own."""
+    code, calls, change = case.live(None)
     assert code == 0
-    behind = range(change + 1, calls + 1, 8) if fate is die else range(0)
-    steps, wrong, codes = (
-        [*range(1, change + 1, 1 if fate is die else 3), *behind],
-        dict[int, list[str]](),
-        Counter[int](),
-    )
+    steps = [*range(1, change + 1, EVERY_CALL), *range(change + 1, calls + 1, 8)]
+    wrong, codes = dict[int, list[str]](), Counter[int]()
     for at in steps:
         case.again()
-        codes[case.live(at, fate)[0]] += 1
+        codes[case.live(at)[0]] += 1
         if found := case.finish():
             wrong[at] = found
     line = f"{len(steps)} of {calls} file calls ({change} before anything is sent), ends {dict(codes)}"
     record_property("summary", line)
     print(f"\n{line}")
     assert wrong == {}
-    assert codes.keys() <= ({DIED} if fate is die else {4, 0})  # 0: what a run goes on without
-    assert codes[DIED if fate is die else 4] >= 0.8 * len(steps)
-
-
-@pytest.mark.parametrize("case", ["moved"], indirect=True)
-def test_death_in_a_swap_by_two_renames_loses_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where two directories cannot be exchanged. The swap is what comes last before anything is sent."""
-    monkeypatch.setattr(files, "exchange", lambda one, other: False)
-    code, _, change = case.live(None, die)
-    assert code == 0
-    wrong = {}
-    for at in range(change - 24, change + 1):
-        case.again()
-        assert case.live(at, die)[0] == DIED
-        if found := case.finish():
-            wrong[at] = found
-    assert wrong == {}
+    assert codes == {DIED: len(steps)}
 
 
 def test_a_file_system_without_hard_links_is_no_bug_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,11 +41,13 @@ ERRORS = {
     GONE: "put it back",
     MOVED: "put it back",
 }
+TALK = {"run.log", "status.json", "status.json.tmp", "run.json", "run.json.tmp"}
 
 
 def spared(call: str, path: Path) -> bool:
-    """What a run goes on without: its talk. A directory that is there is made again."""
-    return path.name in {"status.json", ".status.json.tmp", "run.log"} or (call == "mkdir" and path.is_dir())
+    """What a run goes on without: its talk, and the prices in run.json, which are noted again with each status. A
+    directory that is there is made again."""
+    return path.name.strip(".") in TALK or (call == "mkdir" and path.is_dir())
 
 
 @dataclass
@@ -87,8 +89,13 @@ class Trial:
         if isinstance(error, StorageError):
             return error
         if error is None and (disk.at > self.done_at or all(spared(*call) for call in disk.struck)):
-            return []
+            return [] if self._priced() else ["no price is noted"]
         return [f"ended with {error!r}"]
+
+    def _priced(self) -> bool:
+        """Whether run.json says what was paid for a token; a run that is gone says nothing."""
+        path = self.job.run_root / "run.json"
+        return not path.exists() or orjson.loads(path.read_bytes())["prices"] != {}
 
     def _said(self, error: StorageError, disk: Faulty) -> list[str]:
         """The error says what could not be done, where, why, and what to do."""
@@ -238,6 +245,23 @@ def test_a_run_on_a_disk_that_fills_up_ends_with_exit_4_and_goes_on_once_there_i
     sent = Counter(server.arrivals)
     assert {row for row in kept if sent[row] != 1} == set()
     assert [len(row["attempts"]) for row in rows] == [sent[row] for row in range(20)]
+
+
+def test_a_run_on_a_file_system_that_has_become_read_only_ends_with_exit_4_and_goes_on_when_it_is_not(
+    server: Replies, tmp_path: Path, small_disk: Path
+) -> None:
+    job = Job(tmp_path, server.base_url, 4, rows_per_part=2, sections={"output": {"directory": str(small_disk)}})
+    job.run_root.parent.mkdir()
+    job.run_root.symlink_to(small_disk / "job")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    stopped = program(job)
+    assert stopped.returncode == 4, stopped.stderr
+    assert f"error: cannot make the directory {small_disk / 'job'}: Read-only file system\n" in stopped.stderr
+    assert "\nhint: the file system is read-only, often since an error of its disk" in stopped.stderr
+    assert server.arrivals == []
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    assert program(job).returncode == 0
+    assert job.table()["status"].to_pylist() == ["ok"] * 4
 
 
 def test_a_file_that_may_not_grow_ends_the_run_with_exit_4_in_words(server: Replies, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,39 @@ def test_a_changed_input_stops_the_run_after_what_is_on_the_wire_has_come_back(b
     assert "on the wire" not in resumed.said()
     assert audit(house).complaints() == []
     assert len(echo.arrivals) == 40
+
+
+def test_a_run_directory_that_is_moved_away_ends_the_run_with_exit_4_and_goes_on_when_it_is_back(build: Build) -> None:
+    house = build(rows=40, concurrency=8, rows_per_part=8)
+    echo = house.echo
+    echo.ration = 12
+    life = house.start()
+    assert until(lambda: len(echo.arrivals) >= 16 or life.ended), life.said()
+    aside = house.run().with_name("aside")
+    house.run().rename(aside)
+    echo.lift()
+    assert life.wait() == 4, life.said()
+    assert f"{house.run()}" in life.said() and "it is no longer there" in life.said()
+    assert "hint: something removed or moved the run's directory while the run was going on: put it back" in life.said()
+    assert not house.run().exists()
+    aside.rename(house.run())
+    house.finish()
+    assert audit(house).complaints() == []
+
+
+def test_a_run_directory_that_is_removed_ends_the_run_before_much_more_is_paid(build: Build) -> None:
+    """Its journals are open still, and take every byte; that nobody will find these is seen at the next commit."""
+    house = build(rows=400, concurrency=4, rows_per_part=1024)
+    echo = house.echo
+    echo.ration = 12
+    life = house.start()
+    assert until(lambda: len(echo.arrivals) >= 16 or life.ended), life.said()
+    shutil.rmtree(house.run())
+    echo.lift()
+    assert life.wait() == 4, life.said()
+    assert "it is no longer there" in life.said()
+    assert "Traceback" not in life.said()
+    assert len(echo.arrivals) <= 16 + 3 * 4
 
 
 def test_an_input_that_was_only_touched_is_read_again_once(build: Build) -> None:
