@@ -17,7 +17,7 @@ from runner.engine import LocalEngine
 from runner.errors import StoppedError
 from runner.halts import Terms
 from runner.ports import Event, Settings, Wiring
-from runner.pricing import Price
+from runner.pricing import Charge, Price
 from runner.records import Billed, Choice, Completion, Failure, Kind, Outcome, Reply, Request, Settled, Status, Usage
 from runner.stop import Stop
 
@@ -83,7 +83,7 @@ class Till:
         wiring = Wiring(
             send=self._send,
             judge=lambda reply, request: self._judge(request),
-            cost=lambda model, usage: Decimal(usage.total_tokens or 0) / 1000,
+            charge=lambda model, usage, tier: Charge(Decimal(usage.total_tokens or 0) / 1000, "job"),
             sent=lambda request, n, at: None,
             rekey=lambda: False,
             luck=self.luck.random,
