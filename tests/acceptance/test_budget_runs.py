@@ -84,7 +84,8 @@ def test_what_was_on_the_wire_at_a_kill_stays_spent(place: Place) -> None:
     place.job(budget={"max_usd": 0.004}, limits={"concurrency": 4})
     place.endpoint.answer = lambda seen: Said(200, b"", delay_s=30) if seen.number >= 4 else ok()
     life = place.start("run", "job.yaml")
-    assert until(lambda: place.sent == 8)
+    journal = place.run_root / "journal" / "00000.jsonl"
+    assert until(lambda: place.sent == 8 and journal.read_bytes().count(b'"line":"record"') == 4)
     life.signal(signal.SIGKILL)
     life.wait()
     place.endpoint.answer = lambda seen: ok()
