@@ -159,7 +159,8 @@ class LocalEngine:
     async def _back_off(
         self, first: Again, work: Work, events: MemoryObjectSendStream[Event], stop: Stop
     ) -> Settled | Again | None:
-        """The row's later attempts. tenacity decides how long each waits: exponential, full jitter, capped.
+        """The row's later attempts. tenacity decides how long each waits: exponential, full jitter, capped, and never
+        less than the server asks for.
 
         One AsyncRetrying a row (sharing one between tasks corrupts its statistics), entered only after a failure.
         """
@@ -170,7 +171,8 @@ class LocalEngine:
             return pending.pop() if pending else await self._turn(work, events, stop)
 
         def wait(state: RetryCallState) -> float:
-            seconds: float = jitter(state)
+            assert state.outcome
+            seconds: float = max(jitter(state), state.outcome.result().at_least_s)
             work.spent_s += seconds
             return seconds
 

@@ -71,6 +71,7 @@ class Policy:
 
     max_attempts: int = 6
     max_backoff_s: float = 60.0
+    max_wait_s: float = 900.0
     row_s: float = 3600.0
     on_invalid: OnInvalid | None = None
     on_truncation: OnTruncation | None = None
@@ -96,6 +97,7 @@ class Again:
 
     backs_off: bool  #: False: the gate alone decides when
     change: Change | None = None  #: of the body; None: as it was sent last
+    at_least_s: float = 0.0  #: how long the server asks to wait, as far as max_wait_s obeys it
 
 
 def counts(failure: Failure) -> bool:
@@ -125,7 +127,9 @@ def next_step(outcome: Outcome, so_far: SoFar, policy: Policy) -> Again | None:
     if outcome.unreachable or not rule.counts:
         return Again(backs_off=False)
     most = min(policy.max_attempts, rule.most or policy.max_attempts)
-    return Again(backs_off=True) if so_far.counted < most and in_time else None
+    if so_far.counted >= most or not in_time:
+        return None
+    return Again(backs_off=True, at_least_s=min(outcome.wait_s or 0.0, policy.max_wait_s))
 
 
 def change_after(answers: Sequence[Attempt], body: bytes, policy: Policy) -> Change | None:

@@ -110,7 +110,14 @@ def settings_of(prepared: Prepared) -> Settings:
 
 def _policy(job: JobSpec) -> Policy:
     given = job.retry
-    return Policy(given.max_attempts, given.max_backoff_s, job.timeouts.row_s, given.on_invalid, given.on_truncation)
+    return Policy(
+        max_attempts=given.max_attempts,
+        max_backoff_s=given.max_backoff_s,
+        max_wait_s=given.max_wait_s,
+        row_s=job.timeouts.row_s,
+        on_invalid=given.on_invalid,
+        on_truncation=given.on_truncation,
+    )
 
 
 def _terms(prepared: Prepared) -> Terms:

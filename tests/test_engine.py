@@ -316,6 +316,14 @@ def test_backoffs_are_drawn_from_zero_to_their_ceiling() -> None:
     assert 0 <= min(second) < 0.4 < 1.6 < max(second) <= 2.0 + 1e-6
 
 
+def test_a_row_that_backs_off_waits_at_least_as_long_as_the_server_asks() -> None:
+    soon = fail(Kind.SERVER, status=502, wait_s=30.0)
+    rig = Rig(lambda row, nth, now: soon if nth == 1 else OK, concurrency=4)
+    rig.run(4)
+    gaps = [rig.sent_at(row)[1] - rig.sent_at(row)[0] - 1.0 for row in range(4)]
+    assert gaps == pytest.approx([30.0] * 4)
+
+
 def test_a_sleeping_row_holds_no_slot(longest_backoff: None) -> None:
     rig = Rig(lambda row, nth, now: RESET if row < 3 and nth == 1 else OK, concurrency=1)
     rig.run(10)

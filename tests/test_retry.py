@@ -65,6 +65,15 @@ def test_the_jobs_own_bound_holds_below_the_tables(most: int, counted: int, expe
     assert step(Failure(Kind.SERVER, "x"), counted, policy=Policy(max_attempts=most)) == expected
 
 
+@pytest.mark.parametrize(("asked_s", "waits_s"), [(None, 0.0), (7.5, 7.5), (5000.0, 900.0)])
+@pytest.mark.parametrize("kind", [Kind.SERVER, Kind.TIMEOUT])
+def test_a_row_that_backs_off_waits_as_long_as_the_server_asks(
+    kind: Kind, asked_s: float | None, waits_s: float
+) -> None:
+    again = next_step(Failure(kind, "x", wait_s=asked_s), SoFar(counted=1), POLICY)
+    assert again == Again(backs_off=True, at_least_s=waits_s)
+
+
 def test_what_never_connected_uses_up_nothing_and_never_ends_a_row() -> None:
     refused = Failure(Kind.NETWORK, "refused", unreachable=True)
     assert not counts(refused)

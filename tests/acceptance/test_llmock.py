@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,24 +22,86 @@ from replies import WORD, Job
 
 import runner
 
-ROWS = 60
+ROWS = 40
 START_S = 30.0
-ATTEMPT_S = 2.0  #: how long the job waits for an answer; half as long as one is held back
-BEHAVIORS = [
-    *({"type": "fail", "status": 429, "retry_after": 1} for _ in range(3)),
-    {"type": "fail", "status": 500},
-    {"type": "fail", "status": 503},
-    {"type": "fail", "status": 400},
-    {"type": "delay", "seconds": 4},
+ATTEMPT_S, STALL_S = 2.0, 1.0  #: how long the job waits for an answer, and inside a stream
+LATE_S = 3.0  #: how long llmock holds back what is too late for that
+#: Warnings that say nothing: full jitter may draw two like waits, and what is sent again after a malformed chunk is
+#: another call to llmock, for that one had ended in order.
+WARNED = {"no_backoff", "malformed_chunk_ignored"}
+RETRIED = {"on_invalid": {"attempts": 1, "feedback": True}, "on_truncation": {"factor": 2, "max_tokens": 400}}
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "look",
+            "parameters": {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]},
+        },
+    }
 ]
-STREAMS = [
-    {"type": "slow_first_token", "seconds": 1, "times": 6},  # each falls together with a fault; the last stands alone
-    {"type": "stream_fault", "kind": "disconnect", "after_chunks": 0},
-    {"type": "stream_fault", "kind": "disconnect", "after_chunks": 2},
-    {"type": "stream_fault", "kind": "truncate", "after_chunks": 2},
-    {"type": "stream_fault", "kind": "malformed", "after_chunks": 1},
-    {"type": "stream_fault", "kind": "stall", "after_chunks": 2, "stall_seconds": 20},
-]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What llmock does to a row, and what must become of it: its status, and the kind of each exchange (None: an
+    answer). Where a stream is broken, or the job asks again, `streamed` and `retried` say what becomes of it then."""
+
+    script: list[dict[str, Any]]
+    status: str = "ok"
+    kinds: tuple[str | None, ...] = (None,)
+    streamed: tuple[str | None, ...] | None = None
+    retried: tuple[str | None, ...] | None = None
+    tools: bool = False
+
+    def expected(self, stream: bool, retries: bool) -> tuple[str, tuple[str | None, ...]]:
+        if stream and self.streamed:
+            return "ok", self.streamed
+        return ("ok", self.retried) if retries and self.retried else (self.status, self.kinds)
+
+
+def fail(status: int, **more: Any) -> list[dict[str, Any]]:
+    return [{"type": "fail", "status": status, **more}]
+
+
+def broken(kind: str, after_chunks: int, **more: Any) -> list[dict[str, Any]]:
+    return [{"type": "stream_fault", "kind": kind, "after_chunks": after_chunks, **more}]
+
+
+#: By the name of the row's model: what is asked for a model is done to no other.
+TABLE: dict[str, Row] = {
+    "plain": Row([]),
+    "plain-tools": Row([], tools=True),
+    **{f"rate-{after}": Row(fail(429, retry_after=after), kinds=("RATE", None)) for after in (0.5, 1)},
+    "rate-again": Row(fail(429, retry_after=0.3, times=3), kinds=("RATE", "RATE", "RATE", None)),
+    "rate-no-hint": Row(fail(429), kinds=("RATE", None)),
+    "no-quota": Row(fail(429, retry_after=0.3, message="slow_down"), kinds=("RATE", None)),
+    "overloaded": Row(fail(503, retry_after=0.5), kinds=("OVERLOADED", None)),
+    "overloaded-529": Row(fail(529), kinds=("OVERLOADED", None)),
+    **{f"server-{status}": Row(fail(status), kinds=("SERVER", None)) for status in (500, 502, 504)},
+    **{f"timeout-{status}": Row(fail(status), kinds=("TIMEOUT", None)) for status in (408, 409)},
+    "server-for-ever": Row(fail(500, times=3), "failed", ("SERVER", "SERVER", "SERVER")),
+    "server-soon": Row(fail(500, retry_after=0.5), kinds=("SERVER", None)),
+    **{f"request-{status}": Row(fail(status), "failed", ("REQUEST",)) for status in (400, 413, 422)},
+    "no-such-model": Row(fail(404), "failed", ("CONFIG",)),
+    "too-long": Row(fail(400, code="context_length_exceeded"), "failed", ("REQUEST",)),
+    "not-this": Row(fail(400, code="content_policy_violation"), "failed", ("POLICY",)),
+    "delay": Row([{"type": "delay", "seconds": 0.5}]),
+    "delay-too-long": Row([{"type": "delay", "seconds": LATE_S}], kinds=("TIMEOUT", None)),
+    "slow-first-token": Row([{"type": "slow_first_token", "seconds": STALL_S + 0.3}]),
+    "disconnect-at-once": Row(broken("disconnect", 0), streamed=("NETWORK", None)),
+    "disconnect": Row(broken("disconnect", 2), streamed=("NETWORK", None)),
+    "truncate": Row(broken("truncate", 2), streamed=("BAD_REPLY", None)),
+    "malformed": Row(broken("malformed", 1), streamed=("BAD_REPLY", None)),
+    "stall": Row(broken("stall", 2, stall_seconds=20), streamed=("TIMEOUT", None)),
+    "disconnect-tools": Row(broken("disconnect", 2), streamed=("NETWORK", None), tools=True),
+    "truncate-tools": Row(broken("truncate", 2), streamed=("BAD_REPLY", None), tools=True),
+    **{
+        kind: Row([{"type": "tool_fault", "kind": kind}], "failed", ("OUTPUT",), retried=("OUTPUT", None), tools=True)
+        for kind in ("malformed_arguments", "unknown_tool")
+    },
+    "length": Row([{"type": "reply", "text": "cut", "finish_reason": "length"}], "truncated", retried=(None, None)),
+    "filtered": Row([{"type": "reply", "text": "", "finish_reason": "content_filter"}], "filtered"),
+}
 
 
 @dataclass(frozen=True)
@@ -85,74 +147,104 @@ def serving(tmp_path: Path, *rates: str) -> Iterator[Mock]:
 
 
 @pytest.fixture
-def mock(tmp_path: Path) -> Iterator[Mock]:
+def unsteady(tmp_path: Path) -> Iterator[Mock]:
     with serving(tmp_path, "--error-rate", "429=0.1", "--error-rate", "500=0.05") as mock:
         yield mock
 
 
-@pytest.fixture
-def steady(tmp_path: Path) -> Iterator[Mock]:
-    """Without luck: a random error would use up what is scripted for a stream."""
-    with serving(tmp_path) as mock:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mock]:
+    with serving(tmp_path_factory.mktemp("llmock")) as mock:
         yield mock
 
 
-def test_llmock_finds_nothing_to_complain_about(mock: Mock, tmp_path: Path) -> None:
-    mock.ask("/_llmock/scenario", {"behaviors": BEHAVIORS})
+@pytest.mark.parametrize("retries", [False, True], ids=["kept", "asked again"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_llmock_finds_nothing_to_complain_about_whatever_it_does(
+    stream: bool, retries: bool, shared: Mock, tmp_path: Path
+) -> None:
+    shared.ask("/_llmock/reset", {})
+    script = [{"match": {"model": name}, **behavior} for name, row in TABLE.items() for behavior in row.script]
+    shared.ask("/_llmock/scenario", {"behaviors": script})
+    job = table_job(tmp_path, f"{shared.root}/v1", stream, retries)
+    ending = job.run()
+    rows = {row["model"]: row for row in job.table().to_pylist()}
+    seen = shared.ask("/_llmock/requests")["requests"]
+    verdict = shared.ask("/_llmock/verdict")
+
+    found = {name: (row["status"], tuple(each["error_kind"] for each in row["attempts"])) for name, row in rows.items()}
+    assert found == {name: row.expected(stream, retries) for name, row in TABLE.items()}
+    assert ending.exit_code == 1  # some are not ok
+    assert (verdict["passed"], verdict["errors"]) == (True, 0), verdict["findings"]
+    assert {finding["code"] for finding in verdict["findings"]} <= WARNED
+    assert verdict["faults_injected"] == sum(record["fault"] is not None for record in seen) >= faults(stream)
+    assert Counter(record["body"]["model"] for record in seen) == {n: len(r["attempts"]) for n, r in rows.items()}
+    for name, row in rows.items():
+        answered = row["status"] in ("ok", "truncated", "filtered")
+        assert (row["cost_usd"] is not None) == (answered or row["error_kind"] == "OUTPUT"), name
+        assert (row["first_token_s"] is not None) == (stream and bool(row["content"] or row["tool_calls"])), name
+        in_text = retries and TABLE[name].retried is not None  # it does not call a tool twice
+        assert bool(row["tool_calls"]) == (TABLE[name].tools and not in_text), name
+    assert rows["delay"]["latency_s"] >= 0.5
+    if stream:
+        assert rows["slow-first-token"]["first_token_s"] > STALL_S  # before its first byte a model may think
+    print(figures(stream, retries, verdict))
+
+
+def table_job(root: Path, base_url: str, stream: bool, retries: bool) -> Job:
+    """A row for each line of the table, which says by its model which one it is."""
+    asked = {"model": "{{ llm }}", "tools": "{{ tools }}", "max_tokens": 100, "stream": stream}
+    prices = {name: {"input": 2, "output": 8} for name in TABLE}
     sections = {
         "limits": {"concurrency": 8},
-        "retry": {"max_backoff_s": 2},
-        "timeouts": {"attempt_s": ATTEMPT_S},
+        "retry": {"max_backoff_s": 0.3} | (RETRIED if retries else {}),
+        "timeouts": {"attempt_s": ATTEMPT_S, "stall_s": STALL_S},
+        "pricing": prices,
     }
-    job = Job(tmp_path, f"{mock.root}/v1", ROWS, rows_per_part=16, sections=sections)
+    job = Job(root, base_url, len(TABLE), rows_per_part=16, request=asked, sections=sections)
+    lines = [
+        {"text": f"{WORD}{place}", "llm": name, "tools": TOOLS if row.tools else None}
+        for place, (name, row) in enumerate(TABLE.items())
+    ]
+    (root / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return job
+
+
+def faults(stream: bool) -> int:
+    """How many exchanges llmock breaks: each refusal, and each stream."""
+    kinds = [behavior for row in TABLE.values() for behavior in row.script]
+    refusals = sum(behavior.get("times", 1) for behavior in kinds if behavior["type"] == "fail")
+    return refusals + sum(behavior["type"] == "stream_fault" for behavior in kinds) * stream
+
+
+def figures(stream: bool, retries: bool, verdict: Mapping[str, Any]) -> str:
+    behaviors = {(each["type"], each.get("kind")) for row in TABLE.values() for each in row.script}
+    return (
+        f"llmock, {'streamed' if stream else 'whole'}, {'asked again' if retries else 'kept'}: {len(behaviors)} "
+        f"behaviours, {len(TABLE)} rows, {verdict['attempts']} exchanges, {verdict['faults_injected']} faults, "
+        f"{verdict['errors']} FAIL, {verdict['warnings']} WARN"
+    )
+
+
+def test_llmock_finds_nothing_to_complain_about_in_bad_weather(unsteady: Mock, tmp_path: Path) -> None:
+    unsteady.ask("/_llmock/scenario", {"behaviors": fail(429, retry_after=1, times=3) + fail(503) + fail(400)})
+    sections = {"limits": {"concurrency": 8}, "retry": {"max_backoff_s": 1}}
+    job = Job(tmp_path, f"{unsteady.root}/v1", ROWS, rows_per_part=16, sections=sections)
     ended = program(job)
     rows = job.table().to_pylist()
-    seen = statuses(mock)
-    verdict = mock.ask("/_llmock/verdict")
+    seen = statuses(unsteady)
+    verdict = unsteady.ask("/_llmock/verdict")
 
     assert (verdict["passed"], verdict["errors"]) == (True, 0), verdict["findings"]
-    assert verdict["faults_injected"] >= len(BEHAVIORS)
-    assert verdict["calls"] in (ROWS, ROWS + 1)  # it takes the exchange that was late for a call of its own
+    assert verdict["calls"] == ROWS
     assert ended.returncode == 1, ended.stderr  # the row that was told 400 is not ok
     for row in rows:
         own = seen[row["row_index"]]
-        told = [attempt["http_status"] for attempt in row["attempts"] if attempt["error_kind"] != "TIMEOUT"]
-        assert told == [status for status in own if status is not None], row["row_index"]
-        assert len(row["attempts"]) == len(own)
+        assert [attempt["http_status"] for attempt in row["attempts"]] == own, row["row_index"]
         assert expected(own) == (row["status"], row["error_kind"]), own
-    kinds = [attempt["error_kind"] for row in rows for attempt in row["attempts"]]
-    assert {"RATE", "SERVER", "OVERLOADED", "REQUEST", "TIMEOUT"} <= set(kinds)
-    assert (kinds.count("REQUEST"), kinds.count("OVERLOADED"), kinds.count("TIMEOUT")) == (1, 1, 1)
-
-
-def test_llmock_finds_nothing_to_complain_about_in_streams(steady: Mock, tmp_path: Path) -> None:
-    steady.ask("/_llmock/scenario", {"behaviors": STREAMS})
-    sections = {
-        "limits": {"concurrency": 8},
-        "retry": {"max_backoff_s": 1},
-        "timeouts": {"stall_s": 1},
-    }
-    asked = {"stream": True, "stream_options": {"include_usage": True}}
-    job = Job(tmp_path, f"{steady.root}/v1", ROWS // 2, rows_per_part=16, request=asked, sections=sections)
-    ended = program(job)
-    rows = job.table().to_pylist()
-    verdict = steady.ask("/_llmock/verdict")
-    seen = steady.ask("/_llmock/requests")["requests"]
-
-    # A warning stays: what was sent again after a malformed chunk is another call to it, for that one ended in order.
-    assert (verdict["passed"], verdict["errors"]) == (True, 0), verdict["findings"]
-    assert verdict["faults_injected"] >= len(STREAMS) - 1  # a slow first token is no fault
-    assert ended.returncode == 0, ended.stderr
-    assert {row["status"] for row in rows} == {"ok"}
-    assert all(0 < row["first_token_s"] <= row["latency_s"] for row in rows)
-    assert all(row["prompt_tokens"] and row["cost_usd"] for row in rows)
-    assert sum(row["first_token_s"] > 1 for row in rows) == 1
-    attempts = [attempt for row in rows for attempt in row["attempts"]]
-    assert len(attempts) == len(seen)
-    broken = [(attempt["error_kind"], attempt["cost_usd"]) for attempt in attempts if attempt["http_status"] == 200]
-    kinds = Counter(kind for kind, _ in broken if kind)
-    assert kinds == {"NETWORK": 2, "BAD_REPLY": 2, "TIMEOUT": 1}
-    assert [cost for kind, cost in broken if kind in ("NETWORK", "TIMEOUT")] == [None] * 3  # may have been billed
+    kinds = Counter(attempt["error_kind"] for row in rows for attempt in row["attempts"])
+    assert kinds["RATE"] >= 3
+    assert (kinds["REQUEST"], kinds["OVERLOADED"]) == (1, 1)
 
 
 def program(job: Job) -> subprocess.CompletedProcess[str]:
@@ -167,15 +259,15 @@ def program(job: Job) -> subprocess.CompletedProcess[str]:
     )
 
 
-def statuses(mock: Mock) -> dict[int, list[int | None]]:
-    """What each row was answered, in order; None for an answer that came too late."""
-    seen: dict[int, list[int | None]] = {}
+def statuses(mock: Mock) -> dict[int, list[int]]:
+    """What each row was answered, in order."""
+    seen: dict[int, list[int]] = {}
     for record in mock.ask("/_llmock/requests")["requests"]:
         row = int(record["body"]["messages"][-1]["content"].removeprefix(WORD))
-        seen.setdefault(row, []).append(None if record["duration"] > ATTEMPT_S else record["status"])
+        seen.setdefault(row, []).append(record["status"])
     return seen
 
 
-def expected(told: list[int | None]) -> tuple[str, str | None]:
+def expected(told: list[int]) -> tuple[str, str | None]:
     """What a row must have become, by its last exchange."""
-    return {200: ("ok", None), 400: ("failed", "REQUEST"), 500: ("failed", "SERVER")}[told[-1] or 0]
+    return {200: ("ok", None), 400: ("failed", "REQUEST"), 500: ("failed", "SERVER")}[told[-1]]
