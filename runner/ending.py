@@ -16,6 +16,8 @@ from runner.parts import totals_to_json
 from runner.prepare import Asked
 from runner.records import Tally
 
+_MAX_USD = "budget.max_usd="
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -88,5 +90,6 @@ def command_again(asked: Asked) -> str:
     words = ["runner", "run", str(asked.job)]
     words += ["--simulate"] if asked.simulate else []
     words += ["-o", str(asked.output)] if asked.output else []
-    words += [word for text in asked.sets for word in ("--set", text)]
+    for text in asked.sets:
+        words += ["--max-usd", text.removeprefix(_MAX_USD)] if text.startswith(_MAX_USD) else ["--set", text]
     return shlex.join(words)

@@ -155,9 +155,9 @@ def _setting(failure: Failure, terms: Terms) -> RunnerError:
 def used_up(budget: Budget, worst_usd: Decimal | None) -> RunnerError:
     """Nothing is in flight and there is no room for another row. worst_usd: of the cheapest that waits."""
     spent = f"${budget.spent_usd.normalize():f} of ${budget.max_usd.normalize():f} are spent"
-    need = "no bound of its cost is known" if worst_usd is None else f"it may cost ${worst_usd.normalize():f}"
+    need = "what it costs at most is not known" if worst_usd is None else f"that may cost ${worst_usd.normalize():f}"
     return StoppedError(
-        f"the budget has no room for another row: {spent} (requests of unknown cost at their worst case), and {need}",
+        f"the budget has no room for another row, {need}: {spent} (requests of unknown cost at their worst case)",
         hint=f"raise it: the same command with --max-usd and more than {budget.max_usd.normalize():f}; no row is lost",
     )
 

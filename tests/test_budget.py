@@ -190,5 +190,5 @@ def test_a_cheaper_row_goes_before_one_for_which_there_is_no_room() -> None:
     stop = till.run()
     assert [each.request.index for each in till.settled] == [2]
     assert isinstance(stop.reason, StoppedError)
-    assert "may cost $6" in stop.reason.message
+    assert "that may cost $6" in stop.reason.message
     assert "--max-usd" in str(stop.reason.hint)

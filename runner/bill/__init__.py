@@ -39,6 +39,7 @@ class Sums:
     reasoning_tokens: int = 0
     cost_usd: Decimal = Decimal(0)
     wasted: dict[str, Decimal] = field(default_factory=dict)
+    unknown_usd: Decimal = Decimal(0)  #: of a whole run: what the exchanges of unknown cost may have cost at most
 
     @property
     def wasted_usd(self) -> Decimal:
@@ -164,6 +165,7 @@ def _key(line: dict[str, Any], names: Sequence[str]) -> tuple[str | None, ...]:
 
 
 def _add_beside(made: Bill, standing: Standing, pending: dict[int, Tally]) -> None:
+    made.total.unknown_usd += standing.settled.unknown_usd + standing.removed.unknown_usd
     of_pending = Tally()
     for cost in pending.values():
         of_pending.add(cost)

@@ -41,7 +41,7 @@ def to_json(bill: Bill) -> dict[str, Any]:
         "by": list(bill.by),
         "lines": [{"key": dict(zip(bill.by, key, strict=True)), **_full(sums)} for key, sums in bill.lines.items()],
         "beside": {reason: _full(sums) for reason, sums in bill.beside.items()},
-        "total": _full(bill.total),
+        "total": _full(bill.total) | {"unknown_usd_at_most": _exact(bill.total.unknown_usd)},
     }
 
 
@@ -80,7 +80,10 @@ def summary(bill: Bill) -> list[str]:
         reasons = ", ".join(f"{reason} {dollars(usd)}" for reason, usd in sorted(total.wasted.items(), key=_dearest))
         lines.append(f"wasted     {dollars(total.wasted_usd)} of it: {reasons}")
     if total.unknown_exchanges:
-        lines.append(f"unknown    {total.unknown_exchanges:,} more exchanges, of unknown cost")
+        most = f"at most {dollars(total.unknown_usd)} together" if total.unknown_usd else "no bound is known"
+        lines.append(
+            f"unknown    {total.unknown_exchanges:,} of the exchanges are of unknown cost, and not in it: {most}"
+        )
     return lines
 
 

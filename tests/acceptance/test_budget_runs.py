@@ -116,6 +116,10 @@ def test_a_worst_case_stays_in_the_bill_through_sealing_retry_and_a_moved_row(pl
     assert place.run("--accept-changes").code == 0
     moved = status_of(place.run_root).totals
     assert (moved.unknown_exchanges, moved.unknown_usd) == (4, first.unknown_usd)
+    told = place.call("cost", "runs/trial", "--json").json["total"]
+    assert Decimal(told["unknown_usd_at_most"]) == first.unknown_usd
+    said = place.call("cost", "runs/trial").out
+    assert "unknown    4 of the exchanges are of unknown cost, and not in it: at most $0.0014 together" in said
 
 
 def _has_sent(place: Place, enough: int) -> bool:
