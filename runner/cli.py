@@ -183,32 +183,40 @@ def _carry_out(asked: Asked, options: RunOptions, given: dict[str, Any]) -> None
     """Run a job as it is asked for, and end as it ends."""
     import json
 
-    from runner.ending import refusal
+    from runner.ending import left_early, refusal
     from runner.running import run as run_job
 
-    for name, sentence in NOT_BUILT.items():
-        if given.get(name):
-            raise UsageError(sentence)
+    def last_line(members: dict[str, Any]) -> None:
+        if given["as_json"]:
+            click.echo(json.dumps(members, ensure_ascii=False))
+
     asked = _also(asked, given)
     say = Say(quiet=given["quiet"] or given["as_json"], verbose=given["verbose"])
     try:
+        _refuse_not_built(given)
         ending = run_job(asked, options, say)
     except RunnerError as error:
-        if given["as_json"]:
-            click.echo(json.dumps(refusal(asked, error), ensure_ascii=False))
+        last_line(refusal(asked, error))
         raise
-    _end(ending, say, as_json=given["as_json"])
+    except (KeyboardInterrupt, SystemExit) as left:
+        code = left.code if isinstance(left, SystemExit) else None
+        last_line(left_early(asked, code if isinstance(code, int) else 130))
+        raise
+    last_line(ending.to_json())
+    _end(ending, say)
 
 
-def _end(ending: Ending, say: Say, *, as_json: bool) -> None:
+def _refuse_not_built(given: dict[str, Any]) -> None:
+    for name, sentence in NOT_BUILT.items():
+        if given.get(name):
+            raise UsageError(sentence)
+
+
+def _end(ending: Ending, say: Say) -> None:
     from runner.summary import lines
 
     for line in lines(ending):
         say.line(line)
-    if as_json:
-        import json
-
-        click.echo(json.dumps(ending.to_json(), ensure_ascii=False))
     if ending.error:
         say.error(ending.error)
     sys.exit(ending.exit_code)

@@ -55,7 +55,16 @@ class Ending:
 
 def refusal(asked: Asked, error: RunnerError) -> dict[str, Any]:
     """The last line of `--json` for what was refused or broke before there was an ending."""
-    told = {"exit_code": error.exit_code, "reason": "refused", "error": error.message, "hint": error.hint}
+    return _without_run(asked, error.exit_code, "refused") | {"error": error.message, "hint": error.hint}
+
+
+def left_early(asked: Asked, code: int) -> dict[str, Any]:
+    """The last line of `--json` for a command that a signal ended before anything was sent."""
+    return _without_run(asked, code, "interrupted")
+
+
+def _without_run(asked: Asked, code: int, reason: str) -> dict[str, Any]:
+    told = {"exit_code": code, "reason": reason, "error": None, "hint": None}
     return told | {"run": None, "results": None, "rows": None, "totals": None, "next": command_again(asked)}
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -12,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint import PAGE, Endpoint, Place, Said, Seen, ok, refused, until
+from endpoint import PAGE, Endpoint, Place, Said, Seen, environment, ok, refused, until
+
+from runner.lock import read_owner
 
 BAD = refused(400, "Unsupported parameter: 'max_tokens'.", "unsupported_parameter")
 QUOTA = refused(429, "You exceeded your current quota.", "insufficient_quota")
@@ -474,6 +479,29 @@ def test_the_next_command_of_the_json_line_goes_on(place: Place) -> None:
     assert "going on in" in ended.err
     assert place.sent == before + 3
     assert len(place.records(place.root / "a dir")) == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_anything_was_sent_ends_in_a_line_of_json_too(place: Place, number: signal.Signals) -> None:
+    place.job(input={"path": "-"})
+    words = [sys.executable, "-m", "runner", "run", "job.yaml", "--json"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": place.root}
+    with subprocess.Popen(words, env=environment(), **pipes) as life:
+        assert until(lambda: read_owner(place.run_root / "lock"))
+        life.send_signal(number)
+        out = life.communicate(timeout=20)[0]
+    told = json.loads(out)
+    assert life.returncode == told["exit_code"] == 128 + number
+    assert (told["reason"], told["error"], told["rows"]) == ("interrupted", None, None)
+    assert told["next"] == "runner run job.yaml"
+    assert not place.run_root.exists()
+
+
+def test_what_is_not_built_is_refused_in_a_line_of_json_too(place: Place) -> None:
+    place.job()
+    done = place.run("--json", "--sample", "3")
+    assert (done.code, done.json["exit_code"], done.json["reason"]) == (2, 2, "refused")
+    assert "not built yet" in done.json["error"]
 
 
 def test_a_run_directory_that_cannot_be_made_is_told_in_a_sentence(place: Place) -> None:
