@@ -1,4 +1,4 @@
-"""The commands about money and outcomes: cost.
+"""The commands about money and outcomes: cost, report.
 
 Rule: as everywhere on the command line, heavy imports live inside the functions, and nothing of a run is changed.
 """
@@ -43,6 +43,33 @@ def cost(runs: tuple[Path, ...], by: str | None, tz: str, as_json: bool, as_csv:
         return
     models, days = bill.by_model_and_day(roots, tz)
     _print([*words.summary(models), "", *words.table(models), "", *words.table(days)])
+
+
+@click.command()
+@click.argument("target", metavar="JOB|RUN", type=click.Path(path_type=Path))
+@option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write here, - for stdout [RUN/report.html].",
+)
+@option("--simulate", is_flag=True, help="JOB's simulated run, NAME.simulated.")
+def report(target: Path, output: Path | None, simulate: bool) -> None:
+    """Write one HTML page about a run: outcomes, cost, pace, latency, answers, failures; also while it goes on."""
+    from datetime import UTC, datetime
+
+    from runner import report as reporting
+    from runner.reading import open_directory
+
+    directory = open_directory(looking.run_root(target, simulate))
+    text = reporting.report(directory, datetime.now(UTC))
+    if output == Path("-"):
+        click.echo(text.encode(), nl=False)
+        return
+    path = output or directory.root / reporting.NAME
+    reporting.write(text, path)
+    click.echo(path)
 
 
 def runs_of(path: Path) -> list[Path]:

@@ -222,7 +222,8 @@ def _end(ending: Ending, say: Say) -> None:
     sys.exit(ending.exit_code)
 
 
-for command in (looking.status, looking.show, looking.export, accounting.cost, pricelist.prices):
+OTHERS = (looking.status, looking.show, looking.export, accounting.cost, accounting.report, pricelist.prices)
+for command in OTHERS:
     commands.add_command(command)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import click
 
 #: Options whose short variable belongs to another command.
-_ALONE = {("export", "--output"), ("export", "--status"), ("prices", "--output")}
+_ALONE = {("export", "--output"), ("export", "--status"), ("prices", "--output"), ("report", "--output")}
 _ALONE |= {("render", "--limit"), ("render", "--format")}
 
 

@@ -33,6 +33,7 @@ LAYERS = {
         "plan",
         "conversation",
         "interchange",
+        "scales",
     ],
     "edges": [
         "sources",
@@ -86,6 +87,7 @@ LAYERS = {
         "looking",
         "watching",
         "bill",
+        "report",
         "accounting",
         "pricelist",
         "summary",
@@ -114,7 +116,7 @@ OWNED = {
     "genai_prices": {"pricing"},
     "ruamel": {"spec"},
     "pydantic": {"spec"},
-    "jinja2": {"template"},
+    "jinja2": {"template", "report"},
 }
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 

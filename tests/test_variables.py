@@ -20,6 +20,7 @@ ARGUMENTS = {
     "show": ["r", "3"],
     "export": ["r"],
     "cost": ["r"],
+    "report": ["r"],
 }
 SEVERAL = {"--set": ["a.b=two words", "c=d:e"], "--input": ["my rows/a.jsonl", "b:c.jsonl"]}
 
@@ -85,7 +86,11 @@ def test_the_longer_name_wins_and_the_command_line_over_both(monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("command", "flag"), [("export", "--output"), ("export", "--status"), ("render", "--limit"), ("render", "--format")]
+    ("command", "flag"),
+    [
+        *(("export", "--output"), ("export", "--status"), ("report", "--output")),
+        *(("render", "--limit"), ("render", "--format")),
+    ],
 )
 def test_what_was_set_for_the_run_does_not_choose_what_another_command_writes(command: str, flag: str) -> None:
     assert variables(command, flag) == [f"RUNNER_{command.upper()}_{flag[2:].upper()}"]

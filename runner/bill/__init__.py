@@ -9,13 +9,13 @@ Dollars are exact sums over `attempts`; what is unknown is counted, never taken 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from runner.bill.exchanges import SUMS, TOKENS, added, dollars, key_names, of_table
+from runner.bill.exchanges import TOKENS, Adding, dollars, key_names, of_table
 from runner.bill.grouping import DAY, Names, Reading, Zone, days_in, keys_of
 from runner.lock import is_held
 from runner.reading import open_directory, prepared_of, ranges_in, records
@@ -91,8 +91,7 @@ def bill(runs: Sequence[Path], by: Sequence[str] = (), zone: str = "UTC") -> Bil
     days, made = days_in(zone), Bill([str(run) for run in once], tuple(by))
     for run in once:
         _add_run(made, open_directory(run), days)
-    made.lines = dict(sorted(made.lines.items(), key=_order))
-    return made
+    return ordered(made)
 
 
 def by_model_and_day(runs: Sequence[Path], zone: str = "UTC") -> tuple[Bill, Bill]:
@@ -105,8 +104,7 @@ def _folded(both: Bill, place: int) -> Bill:
     one = Bill(both.runs, (both.by[place],), beside=both.beside, total=both.total, simulated=both.simulated)
     for key, sums in both.lines.items():
         _join(one.at((key[place],)), sums)
-    one.lines = dict(sorted(one.lines.items(), key=_order))
-    return one
+    return ordered(one)
 
 
 def _join(into: Sums, sums: Sums) -> None:
@@ -116,6 +114,12 @@ def _join(into: Sums, sums: Sums) -> None:
         into.rows[status] = into.rows.get(status, 0) + count
     for reason, usd in sums.wasted.items():
         into.wasted[reason] = into.wasted.get(reason, Decimal(0)) + usd
+
+
+def ordered(made: Bill) -> Bill:
+    """With its lines sorted, what has no value last."""
+    made.lines = dict(sorted(made.lines.items(), key=_order))
+    return made
 
 
 def _order(line: tuple[tuple[str | None, ...], Sums]) -> tuple[tuple[bool, str], ...]:
@@ -132,29 +136,32 @@ def _add_run(made: Bill, directory: RunDirectory, days: Zone) -> None:
     # Rows that become final between the two looks are in the second one only.
     pending = {row: cost for opened in standing.open.values() for row, cost in opened.pending.items()}
     _add_records(made, directory, reading, (days, pending))
-    _add_beside(made, standing, pending)
+    add_beside(made, standing, pending)
 
 
 def _add_records(made: Bill, directory: RunDirectory, reading: Reading, given: tuple[Zone, dict[int, Tally]]) -> None:
     days, pending = given
-    counts: list[Any] = []
-
-    def exchanges() -> Iterator[Any]:
-        for table in records(directory, reading.columns, reading.within):
-            if pending:
-                for row in table[f"{reading.prefix}row_index"].to_pylist():
-                    pending.pop(row, None)
-            rows, tried = of_table(table, reading, days)
-            counts.append(rows.group_by([*keys, "status"]).aggregate([([], "count_all")]))
-            yield tried
-
     keys = key_names(reading.keys)
-    sums = added(exchanges(), [*keys, "reason"], SUMS)
-    for rows in counts:
-        for line in rows.to_pylist():
-            for into in (made.at(_key(line, keys)), made.total):
-                into.rows[line["status"]] = into.rows.get(line["status"], 0) + line["count_all"]
-    for line in sums.to_pylist() if sums is not None else ():
+    adding = Adding(keys)
+    for table in records(directory, reading.columns, reading.within):
+        forget(pending, table[f"{reading.prefix}row_index"])
+        adding.add(*of_table(table, reading, days))
+    fill(made, adding, keys)
+
+
+def forget(pending: dict[int, Any], rows: Any) -> None:
+    """Rows that are final after all are not pending."""
+    if pending:
+        for row in rows.to_pylist():
+            pending.pop(row, None)
+
+
+def fill(made: Bill, adding: Adding, keys: Sequence[str]) -> None:
+    """The lines of a bill, by these columns of what was added up, and their total."""
+    for line in adding.rows():
+        for into in (made.at(_key(line, keys)), made.total):
+            into.rows[line["status"]] = into.rows.get(line["status"], 0) + line["count_all"]
+    for line in adding.exchanges():
         for into in (made.at(_key(line, keys)), made.total):
             into.add_exchanges(line)
 
@@ -164,7 +171,8 @@ def _key(line: dict[str, Any], names: Sequence[str]) -> tuple[str | None, ...]:
     return tuple(None if line[name] is None else str(line[name]) for name in names)
 
 
-def _add_beside(made: Bill, standing: Standing, pending: dict[int, Tally]) -> None:
+def add_beside(made: Bill, standing: Standing, pending: dict[int, Tally]) -> None:
+    """What belongs to no final row. pending: what rows that are not final have cost so far."""
     made.total.unknown_usd += standing.settled.unknown_usd + standing.removed.unknown_usd
     of_pending = Tally()
     for cost in pending.values():

@@ -101,10 +101,31 @@ def _row_days(table: Any, days: Any, parents: Any, zone: Zone, prefix: str) -> A
     return pc.coalesce(sent, zone(table[f"{prefix}finished_at"].combine_chunks()))
 
 
-def added(pieces: Iterator[Any], keys: Sequence[str], sums: Sequence[str]) -> Any:
-    """Tables with `keys` and integer columns `sums` -> one table with a row a group."""
-    smaller = [summed(piece, keys, sums) for piece in pieces]
-    return summed(pa.concat_tables(smaller), keys, sums) if smaller else None
+class Adding:
+    """The rows and exchanges of tables that come one after the other, added up by `keys`: some of their columns."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = list(keys)
+        self._rows: list[Any] = []
+        self._exchanges: list[Any] = []
+
+    def add(self, rows: Any, exchanges: Any) -> None:
+        """What `of_table` makes of a table."""
+        self._rows.append(rows.group_by([*self._keys, "status"]).aggregate([([], "count_all")]))
+        self._exchanges.append(summed(exchanges, [*self._keys, "reason"], SUMS))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Lines of keys, `status` and `count_all`; a group may have several."""
+        return (line for piece in self._rows for line in piece.to_pylist())
+
+    def exchanges(self) -> list[dict[str, Any]]:
+        """A line for each group of keys and `reason`, with `SUMS`."""
+        if not self._exchanges:
+            return []
+        lines: list[dict[str, Any]] = summed(
+            pa.concat_tables(self._exchanges), [*self._keys, "reason"], SUMS
+        ).to_pylist()
+        return lines
 
 
 def summed(table: Any, keys: Sequence[str], sums: Sequence[str]) -> Any:

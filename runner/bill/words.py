@@ -101,12 +101,12 @@ def table(bill: Bill) -> list[str]:
     blank = ("",) * (len(bill.by) - 1)
     rows += [((f"({reason})", *blank), sums) for reason, sums in bill.beside.items()]
     rows.append((("total", *blank), bill.total))
-    places = _places(bill.total.cost_usd)
+    places = places_for(bill.total.cost_usd)
     shown = [[*bill.by, *_HEADS.values()], *([*key, *_cells(sums, places)] for key, sums in rows)]
     return _aligned(shown, max(1, len(bill.by)))
 
 
-def _places(usd: Decimal) -> int:
+def places_for(usd: Decimal) -> int:
     """Decimals of a whole column of dollars, so that they stand under each other."""
     return 2 if usd >= 100 else 4 if usd >= 1 else 6
 

@@ -89,7 +89,7 @@ class _Reader:
     def _reference(self, pointer: Any, trail: tuple[str, ...], depth: int) -> Shape:
         if not isinstance(pointer, str) or pointer in trail:
             return JSON
-        return self.shape(_find(self._root, pointer), (*trail, pointer), depth)
+        return self.shape(find(self._root, pointer), (*trail, pointer), depth)
 
     def _union(self, branches: Any, trail: tuple[str, ...], depth: int) -> Shape:
         if not isinstance(branches, list | tuple):
@@ -143,7 +143,7 @@ def _is_column_name(name: Any) -> bool:
     return isinstance(name, str) and not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
-def _find(root: Any, pointer: str) -> Any:
+def find(root: Any, pointer: str) -> Any:
     """What a local JSON pointer (`#/$defs/line`) points to, or None."""
     if pointer != "#" and not pointer.startswith("#/"):
         return None
