@@ -35,9 +35,8 @@ def faulty(job: JobSpec, dialect: Dialect) -> list[str]:
 
 
 def unsupported(job: JobSpec, dialect: Dialect) -> list[str]:
-    return [
-        f"{job.where(f'request.{found.parameter}')}: request.{found.sentence}, or {DROP}" for found in dialect.errors()
-    ]
+    found = sorted(dialect.errors(), key=lambda error: job.order(f"request.{error.parameter}"))
+    return [f"{job.where(f'request.{error.parameter}')}: request.{error.sentence}, or {DROP}" for error in found]
 
 
 def unbounded(job: JobSpec, dialect: Dialect, prices: Prices) -> list[str]:

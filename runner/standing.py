@@ -88,7 +88,7 @@ def _ok_first(item: tuple[str, int]) -> tuple[bool, str]:
 
 def money(totals: Tally) -> str:
     """`$0.0123 for 163 exchanges, $0.0001 of it wasted; 2 of unknown cost`."""
-    words = f"{dollars(totals.cost_usd)} for {totals.exchanges:,} exchanges"
+    words = f"{dollars(totals.cost_usd)} for {totals.exchanges:,} exchange{'s' * (totals.exchanges != 1)}"
     words += f", {dollars(totals.wasted_usd)} of it wasted" if totals.wasted_usd else ""
     return words + (f"; {totals.unknown_exchanges:,} of unknown cost" if totals.unknown_exchanges else "")
 

@@ -19,7 +19,8 @@ def lines(ending: Ending) -> list[str]:
     if not ending.finished:
         said.append(f"to go on: {ending.command}")
     elif totals.not_ok:
-        said.append(f"to send the {totals.not_ok:,} rows that are not ok again: runner retry {ending.root}")
+        which = "row that is" if totals.not_ok == 1 else f"{totals.not_ok:,} rows that are"
+        said.append(f"to send the {which} not ok again: runner retry {ending.root}")
     else:
         said.append(f"to read them: python -c \"import runner; print(runner.read_results('{ending.root}'))\"")
     return said

@@ -19,6 +19,7 @@ Body = Mapping[str, Any]
 MESSAGES = "messages"
 EFFORT = "reasoning_effort"
 OPTIONS = "stream_options"
+FORMAT = "response_format"
 #: Messages that come before the conversation.
 GUIDES = ("system", "developer")
 
@@ -104,6 +105,8 @@ def advising(model: Model) -> Iterator[Rule]:
         yield Rule(EFFORT, _early_effort)
     if model.family.reasons:
         yield Rule(MESSAGES, _better_developer)
+    if model.provider is Provider.OPENAI:
+        yield Rule(FORMAT, _unnamed_json, (MESSAGES,))
 
 
 def _cell(name: str, cell: Cell, provider: str, body: Body) -> Finding | None:
@@ -175,6 +178,15 @@ def _better_developer(body: Body) -> Finding | None:
     if "system" not in _roles(body):
         return None
     return Finding(Severity.ADVICE, MESSAGES, "OpenAI's models from o1 on know `developer` in place of `system`")
+
+
+def _unnamed_json(body: Body) -> Finding | None:
+    asked = body.get(FORMAT)
+    asked = asked.get("type") if isinstance(asked, Mapping) else None
+    if asked != "json_object" or "json" in str(body.get(MESSAGES)).lower():
+        return None
+    said = "OpenAI refuses json_object where no message has the word JSON in it"
+    return Finding(Severity.WARNING, FORMAT, said, "write it into one, or ask for json_schema")
 
 
 def _two_samplings(body: Body) -> Finding | None:

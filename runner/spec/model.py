@@ -224,6 +224,10 @@ class JobSpec(Section):
         """Where a dotted path was written, `jobs/x.yaml:17`, or its nearest known parent."""
         return self._places.where(path)
 
+    def order(self, path: str) -> int:
+        """Sorts what is said of the job's paths as they stand in the file."""
+        return self._places.order(path)
+
     def dump(self) -> dict[str, Any]:
         """The job as parsed, as JSON values: what run.json keeps. Parsed again, it gives an equal job."""
         return self.model_dump(mode="json")

@@ -110,22 +110,28 @@ class Places:
         self._tree = tree
 
     def where(self, path: str) -> str:
-        if self._tree is None:
-            return path
-        node, rest = self._tree, path
-        while rest:
-            part, rest = next(splits(node, rest))
-            below = node.child(part)
-            if below is None:
-                break
-            node = below
-        return str(node.place)
+        return path if self._tree is None else str(_node(self._tree, path).place)
+
+    def order(self, path: str) -> int:
+        return 0 if self._tree is None else _node(self._tree, path).place.order
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Places)
 
     def __hash__(self) -> int:
         return 0
+
+
+def _node(tree: Node, path: str) -> Node:
+    """Of a dotted path, or of its nearest known parent."""
+    node, rest = tree, path
+    while rest:
+        part, rest = next(splits(node, rest))
+        below = node.child(part)
+        if below is None:
+            break
+        node = below
+    return node
 
 
 def splits(node: Node, path: str) -> Iterator[tuple[Part, str]]:

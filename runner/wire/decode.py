@@ -71,7 +71,7 @@ def _unfinished(reply: Reply, usage: Usage) -> Failure:
 def _first_token_s(reply: Reply, stream: Streamed) -> float | None:
     if stream.first_token_at is None:
         return None
-    return next((seconds for received, seconds in reply.arrivals if received >= stream.first_token_at), None)
+    return next((round(s, 6) for received, s in reply.arrivals if received >= stream.first_token_at), None)
 
 
 def _whole(reply: Reply, body: dict[str, Any], asked: int, now: float, keep_raw: bool) -> Completion | Failure:

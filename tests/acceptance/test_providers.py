@@ -97,13 +97,15 @@ def test_a_parameter_outside_the_table_is_told_with_its_line_before_anything_is_
     done = place.call(command, "job.yaml")
     assert (done.code, place.endpoint.connections, place.run_root.exists()) == (2, 0, False)
     text = (place.root / "job.yaml").read_text(encoding="utf-8").split("\n")
-    found = {}
+    found, lines = {}, []
     for said in done.errors:
         where, _, sentence = said.partition(": request.")
+        lines.append(int(where.removeprefix("job.yaml:")))
         assert sentence.endswith("endpoint.on_unsupported: drop leaves it out")
         name = sentence.split(":")[0]
         found[name] = sentence
-        assert f'"{name}"' in text[int(where.removeprefix("job.yaml:")) - 1]
+        assert f'"{name}"' in text[lines[-1] - 1]
+    assert lines == sorted(lines)  # as they stand in the file
     assert sorted(found) == ["logprobs", "n", "response_format", "temperature"]
     assert all("Claude" in sentence for sentence in found.values())
 
