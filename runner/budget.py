@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from runner.pricing import Price
+from runner.pricing import Price, at_tier
 from runner.reask import CAPS
 from runner.wire.encode import output_cap
 
@@ -47,7 +47,7 @@ def lacking(constants: Mapping[str, Any], given: Collection[str], price: Price |
     constants: the parameters that are the same for every row; given: all that there are; price: of a constant model.
     """
     model = constants.get("model")
-    if model is not None and (price is None or price.input is None or price.output is None):
+    if model is not None and (price is None or not at_tier(price, constants.get("service_tier")).is_known):
         yield f"no price is known for {model}; give pricing.{model} with input and output"
     by_row = [name for name in CAPS if name in given and name not in constants]
     if not by_row and output_cap(constants) is None:

@@ -20,6 +20,7 @@ from runner.engine import LocalEngine
 from runner.errors import RunnerError, StoppedError
 from runner.feed import Feeder, Window
 from runner.keep import Keeper
+from runner.notify import Bell
 from runner.opening import note_prices
 from runner.parts import Footer, Range, seal
 from runner.ports import Event, iso_now
@@ -47,6 +48,7 @@ class Session:
     stop: Stop = field(default_factory=Stop)
     leash: Leash = field(default_factory=Leash)
     window: Window = field(default_factory=Window)
+    bell: Bell | None = None
     errors: list[BaseException] = field(default_factory=list)
     started_s: float = 0.0
     priced: int = 0  #: Prices.news when run.json was given its prices
@@ -55,6 +57,9 @@ class Session:
     @property
     def rows(self) -> int:
         return self.prepared.survey.rows
+
+    def totals(self) -> Tally:
+        return self.keeper.books.total
 
     def snapshot(self) -> Snapshot:
         total, books = self.keeper.books.total, self.keeper.books
@@ -82,6 +87,8 @@ async def drive(session: Session, *, signals: bool = True) -> None:
             if signals:
                 around.start_soon(_obey_signals, session)
             around.start_soon(_show, session, progress)
+            if session.bell:
+                around.start_soon(session.bell.watch, session.snapshot, session.totals, session.stop)
             try:
                 await _pipeline(session)
             finally:

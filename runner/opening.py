@@ -13,6 +13,7 @@ from importlib import metadata
 from typing import Any
 
 from runner.errors import RunDirectoryError
+from runner.notify import Bell
 from runner.parts import Range
 from runner.ports import iso_now
 from runner.prepare import Prepared, identity, input_identity
@@ -39,6 +40,7 @@ class RunOptions:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     signals: bool = True
     leash: Leash = field(default_factory=Leash)  #: for whoever is no signal
+    bell: Bell | None = None  #: rings when something is worth telling
 
 
 @dataclass(frozen=True, slots=True)

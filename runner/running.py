@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial as bind
 from typing import Any
 
@@ -20,6 +21,7 @@ from runner.ending import Ending, command_again, exit_code, share
 from runner.errors import RunDirectoryError, RunnerError
 from runner.keep import Keeper
 from runner.lock import held
+from runner.notify import bell_of
 from runner.opening import (
     Begun,
     Run,
@@ -50,6 +52,14 @@ from runner.wiring import endpoint_of, engine_of, key_of, transport_of
 def run(asked: Asked, options: RunOptions, say: Say) -> Ending:
     """Run a job, or go on with it. Raises RunnerError for what was refused before anything was sent."""
     loaded = load(asked)
+    bell = bell_of(loaded, options.environ, say)
+    with bell.tolled():
+        ending = _run_held(loaded, replace(options, bell=bell), say)
+    bell.ended(ending)
+    return ending
+
+
+def _run_held(loaded: Loaded, options: RunOptions, say: Say) -> Ending:
     directory = RunDirectory(loaded.run_root)
     started = _refuse(loaded, directory, options)
     instead = options.fresh and directory.root.exists()
@@ -157,6 +167,9 @@ def _work(run: Run, keeper: Keeper) -> tuple[RunnerError | None, int | None]:
     if model := constant_model(run.prepared):
         run.prepared.prices.of(model)
     note_prices(run.directory, run.prepared.prices)
+    bell = run.options.bell
+    if bell:
+        bell.armed = True
     key = None if run.simulated else key_of(run.prepared.loaded, run.options.environ)
     with _endpoint(run) as endpoint:
         transport = transport_of(run.prepared, endpoint, key)
@@ -165,7 +178,7 @@ def _work(run: Run, keeper: Keeper) -> tuple[RunnerError | None, int | None]:
         session = Session(
             run.prepared, run.directory, run.ranges, run.standing, keeper, engine, run.say, max_failures=most
         )
-        session.leash = run.options.leash
+        session.leash, session.bell = run.options.leash, bell
         try:
             anyio.run(bind(_drive_connected, session, transport, run.options.signals), backend_options=_loop())
         except RunnerError as error:

@@ -67,6 +67,7 @@ LAYERS = {
         "prepare",
         "wiring",
         "ending",
+        "notify",
         "opening",
         "partial",
         "relayout",

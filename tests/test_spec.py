@@ -119,7 +119,7 @@ def test_what_the_file_leaves_out_has_the_documented_default() -> None:
         "budget": {"max_usd": None, "confirm_above_usd": None},
         "pricing": {"factor": 1, "catalogue": None},
         "output": {"directory": None, "columns": "all", "prefix": "", "rows_per_part": "auto", "keep_raw": False},
-        "notify": {"webhook_env": None, "on": ["finished", "stopped", "stalled"]},
+        "notify": {"webhook_env": None, "on": ["finished", "stopped", "stalled"], "stalled_after_s": 600},
         "engine": "local",
     }
 

@@ -13,7 +13,6 @@ REFUSED = [
     ("request: {model: [a, b]}", "request.model"),
     ("request: {model: {matrix: [a, b]}}", "request.model"),
     ("budget: {confirm_above_usd: 0}", "budget.confirm_above_usd"),
-    ("notify: {webhook_env: HOOK}", "notify.webhook_env"),
     ("engine: batch", "engine"),
     ("engine: ray", "engine"),
 ]

@@ -194,6 +194,7 @@ class OutputSpec(Section):
 class NotifySpec(Section):
     webhook_env: Variable | None = None
     on: tuple[Literal["finished", "stopped", "stalled"], ...] = ("finished", "stopped", "stalled")
+    stalled_after_s: Seconds = 600
 
 
 class JobSpec(Section):

@@ -32,7 +32,6 @@ NOT_BUILT: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("matrix", _given, MATRIX),
     ("request.model", _many, MATRIX),
     ("budget.confirm_above_usd", _given, SPENDING),
-    ("notify.webhook_env", _given, "notifications are not built yet; leave it null"),
     ("engine", _is("batch", "ray"), "only the local engine is built yet; write local"),
 )
 

@@ -187,7 +187,6 @@ def test_the_json_line_also_tells_what_was_refused(place: Place) -> None:
     "changes",
     [
         {"budget": {"confirm_above_usd": 1}},
-        {"notify": {"webhook_env": "HOOK"}},
         {"engine": "batch"},
     ],
     ids=lambda changes: str(changes)[:40],

@@ -1,0 +1,209 @@
+"""Runs that tell a real receiver how they fare, and receivers that do not listen."""
+
+from __future__ import annotations
+
+import json
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from endpoint import KEY, Endpoint, Place, Said, ok, refused, until
+
+import runner
+from runner.errors import RunnerError
+
+PATH = "/services/T0/B0/distinctive-3f9a?sig=a%2Fb%3D"
+MEMBERS = {"text", "event", "job", "run", "host", "reason", "seconds", "exit_code", "next"}
+COUNTED = MEMBERS | {"rows", "cost_usd", "unknown_exchanges"}
+
+
+@pytest.fixture
+def hook() -> Iterator[Endpoint]:
+    with Endpoint(answer=lambda seen: Said(200, "ok")) as hook:
+        yield hook
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with Endpoint() as endpoint:
+        place = Place(tmp_path, endpoint)
+        place.rows(6)
+        place.job(notify={"webhook_env": "HOOK"}, output={"keep_raw": True})
+        yield place
+
+
+def url(hook: Endpoint) -> str:
+    return hook.url.removesuffix("/v1") + PATH
+
+
+def leaks(place: Place, *secrets: str) -> list[str]:
+    """The files under the place that hold a secret; of parts also what is packed."""
+    files = [path for path in place.root.rglob("*") if path.is_file()]
+    texts = [(path, path.read_bytes()) for path in files]
+    texts += [(path, repr(pq.read_table(path).to_pylist()).encode()) for path in files if path.suffix == ".parquet"]
+    return [f"{path.name}: {secret}" for path, text in texts for secret in secrets if secret.encode() in text]
+
+
+def told(hook: Endpoint) -> list[dict[str, Any]]:
+    return [seen.body for seen in hook.seen]
+
+
+def test_a_finished_run_is_told_once_and_after_everything_is_durable(place: Place, hook: Endpoint) -> None:
+    durable: list[bool] = []
+
+    def listen(seen: Any) -> Said:
+        durable.append((place.run_root / "manifest.json").exists())
+        return Said(200, "ok")
+
+    hook.answer = listen
+    done = place.run("--json", "-v", HOOK=url(hook))
+    assert done.code == 0, done.err
+    (seen,) = hook.seen
+    assert (seen.path, durable) == (PATH, [True])
+    assert seen.headers["content-type"] == "application/json"
+    message = seen.body
+    assert message.keys() == COUNTED
+    assert message["rows"] == {"all": 6, "settled": 6, "ok": 6}
+    assert (message["event"], message["job"], message["exit_code"], message["next"]) == ("finished", "trial", 0, None)
+    assert (message["run"], message["host"], message["cost_usd"]) == (str(place.run_root), platform.node(), "0.00168")
+    assert message["text"].startswith(
+        f"trial finished on {platform.node()}: every row is final, 6 of 6 rows final (6 ok), $0.0017, "
+    )
+    whole = json.dumps(message) + str(seen.headers)
+    assert KEY not in whole and "say row" not in whole and "fine" not in whole
+    place.call("status", "runs/trial", "--json")
+    assert leaks(place, "distinctive-3f9a", "services/T0", KEY) == []
+    again = place.run(HOOK=url(hook))  # nothing was left to do
+    assert (again.code, len(hook.seen)) == (0, 1)
+
+
+def test_rows_that_are_not_ok_are_counted_and_not_shown(place: Place, hook: Endpoint) -> None:
+    place.endpoint.answer = lambda seen: refused(400, f"no: {seen.text}") if seen.text == "say row 3" else ok()
+    assert place.run(HOOK=url(hook)).code == 1
+    (message,) = told(hook)
+    assert (message["event"], message["exit_code"]) == ("finished", 1)
+    assert message["rows"] == {"all": 6, "settled": 6, "ok": 5, "failed": 1}
+    assert "say row" not in json.dumps(message)
+
+
+def test_a_run_that_stops_is_told_with_the_command_that_goes_on(place: Place, hook: Endpoint) -> None:
+    place.endpoint.answer = lambda seen: refused(401, f"this key is wrong, says {seen.text}")
+    assert place.run(HOOK=url(hook)).code == 3
+    (message,) = told(hook)
+    assert message.keys() == COUNTED
+    assert (message["event"], message["exit_code"]) == ("stopped", 3)
+    assert message["reason"] == "The job stopped: a person is needed"
+    assert message["next"] == "runner run job.yaml"
+    assert "say row" not in json.dumps(message)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_ended_by_a_signal_is_told(
+    place: Place, hook: Endpoint, number: signal.Signals, code: int
+) -> None:
+    place.endpoint.answer = lambda seen: Said(200, ok().body, {}, 0.3)
+    place.job(notify={"webhook_env": "HOOK"}, limits={"concurrency": 1})
+    life = place.start("run", "job.yaml", HOOK=url(hook))
+    assert until(lambda: place.sent == 2)
+    life.signal(number)
+    assert life.wait().code == code
+    (message,) = told(hook)
+    assert (message["event"], message["reason"], message["exit_code"]) == ("stopped", number.name, code)
+    assert message["rows"]["settled"] >= 1
+
+
+def test_a_stall_is_told_once_while_the_run_goes_on(place: Place, hook: Endpoint) -> None:
+    slow = {"say row 2", "say row 4"}
+    place.endpoint.answer = lambda seen: Said(200, ok().body, {}, 1.2 if seen.text in slow else 0.0)
+    place.job(notify={"webhook_env": "HOOK", "stalled_after_s": 0.4}, limits={"concurrency": 1})
+    assert place.run(HOOK=url(hook)).code == 0
+    messages = told(hook)
+    assert [message["event"] for message in messages] == ["stalled", "stalled", "finished"]
+    assert [message["rows"]["settled"] for message in messages] == [2, 4, 6]
+    assert messages[0].keys() == COUNTED
+    assert (messages[0]["reason"], messages[0]["exit_code"]) == ("nothing has settled for 0.4 s", None)
+
+
+def test_only_what_is_asked_for_is_told(place: Place, hook: Endpoint) -> None:
+    place.job(notify={"webhook_env": "HOOK", "on": ["stopped"]})
+    assert place.run(HOOK=url(hook)).code == 0
+    assert hook.seen == []
+
+
+def test_a_rehearsal_tells_nobody(place: Place, hook: Endpoint) -> None:
+    assert place.run("--simulate", "--allow-failed", "100%").code == 0  # without the variable
+    assert place.call("check", "job.yaml").code == 0
+    assert hook.seen == []
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ({}, "the environment variable HOOK is not set"),
+        ({"HOOK": "http://hooks.example/distinctive-3f9a"}, "holds an http:// address"),
+        ({"HOOK": "distinctive-3f9a"}, "holds no https:// address"),
+    ],
+)
+def test_a_webhook_that_is_missing_or_wrong_is_refused_before_anything_is_sent(
+    place: Place, env: dict[str, str], words: str
+) -> None:
+    done = place.run("--json", **env)
+    assert (done.code, place.sent, place.run_root.exists()) == (2, 0, False)
+    assert words in done.errors[0]
+    assert leaks(place, "distinctive-3f9a") == []
+
+
+BROKEN: list[tuple[Said, str]] = [
+    (Said(404, "no_team"), "answered 404"),
+    (Said(301, "", {"location": "http://127.0.0.1:1/elsewhere"}), "redirects (301), which is never followed"),
+    (Said(200, "x" * 100_000), "broke off"),
+]
+
+
+@pytest.mark.parametrize(("said", "words"), BROKEN, ids=[words for _, words in BROKEN])
+def test_a_receiver_that_fails_is_one_line_and_changes_nothing(
+    place: Place, hook: Endpoint, said: Said, words: str
+) -> None:
+    hook.answer = lambda seen: said
+    done = place.run("-v", HOOK=url(hook))
+    assert done.code == 0
+    assert done.err.count("notify: ") == 1
+    assert f"notify: the webhook of HOOK {words}; nobody was told that the run finished\n" in done.err
+    assert len(hook.seen) == 1
+    log = (place.run_root / "run.log").read_text()
+    assert log.count("notify: ") == 1
+    assert leaks(place, "distinctive-3f9a", "services/T0", url(hook).split("/")[2]) == []
+
+
+def test_a_receiver_that_is_not_there_is_one_line(place: Place) -> None:
+    done = place.run(HOOK=f"http://127.0.0.1:1{PATH}")
+    assert done.code == 0
+    assert "notify: the webhook of HOOK cannot be reached; nobody was told that the run finished\n" in done.err
+    assert leaks(place, "distinctive-3f9a", "127.0.0.1:1/") == []
+
+
+def test_a_receiver_that_hangs_holds_a_signalled_run_for_three_seconds(place: Place, hook: Endpoint) -> None:
+    hook.answer = lambda seen: Said(200, "ok", {}, 30.0)
+    place.endpoint.answer = lambda seen: Said(200, ok().body, {}, 0.2)
+    place.job(notify={"webhook_env": "HOOK"}, limits={"concurrency": 1})
+    life = place.start("run", "job.yaml", HOOK=url(hook))
+    assert until(lambda: place.sent == 2)
+    life.signal(signal.SIGTERM)
+    began_s = time.monotonic()
+    done = life.wait()
+    assert done.code == 143
+    assert 2.5 < time.monotonic() - began_s < 8
+    assert "notify: the webhook of HOOK did not answer in time; nobody was told that the run stopped\n" in done.err
+
+
+def test_python_tells_too(place: Place, hook: Endpoint) -> None:
+    environ = {"TRIAL_KEY": KEY, "HOOK": url(hook)}
+    assert runner.run(place.root / "job.yaml", environ=environ, quiet=True).ok
+    assert [message["event"] for message in told(hook)] == ["finished"]
+    with pytest.raises(RunnerError, match="HOOK is not set"):
+        runner.run(place.root / "job.yaml", environ={"TRIAL_KEY": KEY}, quiet=True)
