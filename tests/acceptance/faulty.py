@@ -91,6 +91,8 @@ class Faulty:
         return descriptor
 
     def _by_descriptor(self, name: str, real: Callable[..., Any], descriptor: int, *given: Any) -> Any:
+        if name == "write" and not given[0]:
+            return real(descriptor, *given)  # nothing to refuse
         path = _path_of(descriptor)
         if name == "fdatasync" and self._is_ours(path) and self._fails_next():
             self._forget(descriptor)
