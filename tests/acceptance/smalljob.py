@@ -48,16 +48,15 @@ UNREACHED = Endpoint(port=9)  #: nobody listens there, and nobody calls
 class Kept:
     """What was declared durable of a row: its exchanges so far, and, when it is final, its answer."""
 
-    row: int
     text: str
     exchanges: tuple[tuple[int, Decimal | None], ...]  #: (number, dollars)
     answer: str | None
     final: bool
 
 
-def kept(row: int, text: str, attempts: tuple[Attempt, ...], answer: str | None, *, final: bool) -> Kept:
+def kept(text: str, attempts: tuple[Attempt, ...], answer: str | None, *, final: bool) -> Kept:
     exchanges = ((int(each.request_id), each.cost_usd) for each in attempts if each.request_id is not None)
-    return Kept(row, text, tuple(exchanges), answer, final)
+    return Kept(text, tuple(exchanges), answer, final)
 
 
 @dataclass
@@ -102,15 +101,13 @@ class Memory:
 
         def noting_attempt(keeper: Keeper, batch: Any, ended: Ended) -> None:
             attempt(keeper, batch, ended)
-            text = _text(ended.request.body)
-            self._note(batch, kept(ended.request.index, text, (ended.attempt,), None, final=False))
+            self._note(batch, kept(_text(ended.request.body), (ended.attempt,), None, final=False))
 
         def noting_record(keeper: Keeper, batch: Any, settled: Settled) -> None:
             record(keeper, batch, settled)
             done = settled.outcome
             answer = done.choices[0].content if isinstance(done, Completion) else None
-            text = _text(settled.request.body)
-            self._note(batch, kept(settled.request.index, text, settled.attempts, answer, final=True))
+            self._note(batch, kept(_text(settled.request.body), settled.attempts, answer, final=True))
 
         async def noting_write(keeper: Keeper, batch: Any) -> None:
             await write(keeper, batch)
