@@ -128,7 +128,7 @@ REFUSED = [
         "limits.concurrency=0",
         "--set limits.concurrency=…: limits.concurrency: must be auto or a whole number of at least 1",
     ),
-    ("budget.max_usd=5", "--set budget.max_usd=…: budget.max_usd: spending limits are not built yet; leave it null"),
+    ("engine=ray", "--set engine=…: engine: only the local engine is built yet; write local"),
 ]
 
 
