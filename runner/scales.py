@@ -7,7 +7,7 @@ numbers that a run can give, empty and enormous ones too. Instants are whole mic
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -105,14 +105,14 @@ def multiples(step: int, first: int, last: int) -> range:
     return range(-(-first // step) * step, last + 1, step)
 
 
-def stretches(busy: Sequence[bool]) -> list[tuple[int, int]]:
+def stretches(busy: Sequence[bool], least: int = 0) -> list[tuple[int, int]]:
     """The bins between the first busy one and the last as (from, up to), without pauses so long that they would leave
-    no room for the rest: those longer than half of all the work."""
+    no room for the rest: those longer than half of all the work. least: no shorter pause is one, in bins."""
     found = list(_runs(busy))
     work = sum(end - start for start, end in found)
     joined: list[tuple[int, int]] = []
     for start, end in found:
-        if joined and start - joined[-1][1] <= work / 2:
+        if joined and start - joined[-1][1] <= max(work / 2, least):
             joined[-1] = joined[-1][0], end
         else:
             joined.append((start, end))
@@ -150,10 +150,11 @@ def laid_out(spans: Sequence[tuple[int, int]]) -> list[Piece]:
     return pieces
 
 
-def spaced(shares: Sequence[float], least: float) -> list[int]:
-    """Which of these places, in order, can be labelled when labels need `least` of the axis each."""
+def spaced(shares: Sequence[float], least: float, first: Collection[int] = ()) -> list[int]:
+    """Which of these places, in order, can be labelled when labels need `least` of the axis each. first: those that
+    are chosen before the others."""
     chosen: list[int] = []
-    for number, share in enumerate(shares):
-        if not chosen or share - shares[chosen[-1]] >= least - 1e-9:
+    for number in (*sorted(first), *range(len(shares))):
+        if all(abs(shares[number] - shares[other]) >= least - 1e-9 for other in chosen):
             chosen.append(number)
-    return chosen
+    return sorted(chosen)

@@ -151,6 +151,11 @@ def test_only_pauses_longer_than_half_the_work_are_cut_out(busy: str, expected: 
     assert stretches([letter == "x" for letter in busy]) == expected
 
 
+def test_a_pause_must_be_long_for_people_too() -> None:
+    assert stretches([True, *[False] * 10, True], least=10) == [(0, 12)]
+    assert stretches([True, *[False] * 11, True], least=10) == [(0, 1), (12, 13)]
+
+
 @settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=200))
 def test_stretches_cover_all_that_happened_and_nothing_twice(busy: list[bool]) -> None:
@@ -181,4 +186,5 @@ def test_an_instant_outside_its_piece_stands_at_the_end() -> None:
 
 def test_labels_keep_their_distance() -> None:
     assert spaced([0, 0.05, 0.1, 0.2, 0.21, 0.9], 0.1) == [0, 2, 3, 5]
+    assert spaced([0, 0.05, 0.1, 0.2, 0.21, 0.9], 0.1, first=[1, 4]) == [1, 4, 5]
     assert spaced([], 0.1) == []

@@ -13,7 +13,7 @@ from typing import Any
 from runner.pricing import SERVER, Price, words
 from runner.pricing.price import RATES
 from runner.report.gather import Facts
-from runner.report.text import cut, moment
+from runner.report.text import count_of, cut, moment
 
 SOME = 5
 MOST_PRICES = 12
@@ -25,7 +25,7 @@ def ran(found: Facts) -> list[tuple[str, str]]:
     """Names and facts, in the order in which they are read."""
     known, job = found.known, found.prepared.job
     asked = [key[0] for key in found.models.lines if key[0] is not None]
-    answered = [f"{name} ({count:,} rows)" for name, count in found.seen.answered_by.most_common(SOME)]
+    answered = [f"{name} ({count_of(count, 'row')})" for name, count in found.seen.answered_by.most_common(SOME)]
     tags = known.get("tags") or job.tags
     pairs = [
         ("Job file", str(known.get("job_file", ""))),
@@ -33,7 +33,7 @@ def ran(found: Facts) -> list[tuple[str, str]]:
         ("Model", some(asked) or job.request.model),
         ("Answered by", some(answered)),
         ("Endpoint", _SIMULATED if known.get("simulated") else job.endpoint.base_url),
-        ("Input", some([str(path) for path in known.get("input_files", [])])),
+        ("Input", some([str(file.path) for file in found.prepared.survey.files])),
         ("Started", _instant(known.get("started_at"))),
         ("Rows last written", moment(found.written_at) if found.written_at else "never"),
         *(("Price", line) for line in _prices(found, asked)),

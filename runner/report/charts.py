@@ -22,7 +22,6 @@ from runner.scales import (
     log_share,
     multiples,
     spaced,
-    stretches,
     time_step,
 )
 
@@ -86,20 +85,21 @@ class Clock:
     def ticks(self) -> list[Tick]:
         shown = sum(piece.last_us - piece.first_us for piece in self.pieces)
         step = time_step(shown, 6)
-        marks = sorted(self._marks(step))
+        marks = self._marks(step)
         least = _LABEL * (1.5 if step < 60_000_000 or step >= 86_400_000_000 else 1)
-        chosen = [marks[n] for n in spaced([share for share, _ in marks], least)]
+        shares = [share for share, _, _ in marks]
+        chosen = [marks[n] for n in spaced(shares, least, [n for n, (_, _, opens) in enumerate(marks) if opens])]
         return [
             Tick(_percent(share), tick_moment(at, step), minor=number % 2 == 1 and len(chosen) > 4)
-            for number, (share, at) in enumerate(chosen)
+            for number, (share, at, _) in enumerate(chosen)
         ]
 
-    def _marks(self, step: int) -> list[tuple[float, int]]:
-        """Round instants; in a stretch without one, the last before its start."""
+    def _marks(self, step: int) -> list[tuple[float, int, bool]]:
+        """Shares, round instants (in a stretch without one its start), and whether it is the first one of a stretch."""
         found = []
         for piece in self.pieces:
-            inside = multiples(step, piece.first_us, piece.last_us)
-            found += [(piece.share(at), at) for at in inside] or [(piece.start, piece.first_us)]
+            inside = multiples(step, piece.first_us, piece.last_us) or [piece.first_us]
+            found += [(piece.share(at), at, at == inside[0]) for at in inside]
         return found
 
     def gaps(self) -> list[Tick]:
@@ -111,7 +111,7 @@ class Clock:
 
 
 def clock_of(course: Course) -> Clock:
-    spans = stretches(course.busy()) or [(0, len(course.busy()))]
+    spans = course.stretches()
     return Clock(course, spans, laid_out([course.clipped(*span) for span in spans]))
 
 

@@ -38,13 +38,15 @@ BROKEN = Rate("Other failed exchanges", "exchanges that failed otherwise", ("bro
 def over_time(course: Course, events: int) -> list[Chart]:
     """events: how many exchanges there were; they decide how fine the charts are."""
     clock = clock_of(course.drawn(events))
+    spent = [_spend(clock)] if course.series["spent_pico"].any() else []
     failing = [_rate(clock, wanted) for wanted in (LIMITED, BROKEN) if course.series[wanted.series[0]].any()]
-    return [_spend(clock), _rate(clock, ROWS), _in_flight(clock), *failing]
+    return [*spent, _rate(clock, ROWS), _in_flight(clock), *failing]
 
 
 def quiet(course: Course) -> str:
     """What has no chart because it never happened."""
-    return "" if course.series["limited"].any() else "No reply said 429."
+    never = {"spent_pico": "Nothing of known cost was spent.", "limited": "No reply said 429."}
+    return " ".join(sentence for name, sentence in never.items() if not course.series[name].any())
 
 
 def span_words(course: Course) -> str:
@@ -67,10 +69,10 @@ def _spend(clock: Clock) -> Chart:
     return Chart(
         "Spend",
         "dollars, running total of all exchanges of known cost",
-        told if total else "Nothing was spent.",
+        told,
         y_ticks(axis, "$"),
         clock.ticks(),
-        rising(clock, values, axis) if total else [],
+        rising(clock, values, axis),
         gaps=clock.gaps(),
     )
 

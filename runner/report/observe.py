@@ -57,10 +57,13 @@ class Seen:
         failed = table.select(["error_kind", "http_status", "error"]).append_column("name", names)
         self.failings.add(failed.filter(pc.equal(table["status"], Status.FAILED.value)))
         spent = np.zeros(table.num_rows, np.int64)
-        np.add.at(spent, parents, pico_of(pc.struct_field(tried, "cost_usd")).to_numpy())
+        costs = pc.struct_field(tried, "cost_usd")
+        np.add.at(spent, parents, pico_of(costs).to_numpy())
+        unknown = np.bincount(parents, pc.is_null(costs).to_numpy(zero_copy_only=False), table.num_rows) > 0
         shown = table.select(["status", "latency_s", "prompt_tokens", "completion_tokens"])
         exchanges = pa.array(np.bincount(parents, minlength=table.num_rows))
-        for name, column in (("name", names), ("exchanges", exchanges), ("spent_pico", pa.array(spent))):
+        sums = {"spent_pico": pa.array(spent), "cost_unknown": pa.array(unknown)}
+        for name, column in ({"name": names, "exchanges": exchanges} | sums).items():
             shown = shown.append_column(name, column)
         self.slowest.add(shown, latency)
         self.dearest.add(shown, spent.astype(float))

@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from runner.bill import Sums
 from runner.bill.words import places_for
 from runner.records import Status
 from runner.report import tables
@@ -25,7 +26,7 @@ from runner.report.charts import Chart, histogram
 from runner.report.course import over_time, quiet, span_words
 from runner.report.gather import Facts
 from runner.report.tables import Table
-from runner.report.text import count_of, cut, length, moment, share_of, visible
+from runner.report.text import cut, fit, length, moment, share_of, visible
 from runner.say import dollars
 
 
@@ -61,6 +62,7 @@ def _template() -> Any:
         lstrip_blocks=True,
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
+    environment.filters["fit"] = fit
     return environment.get_template("page.html")
 
 
@@ -87,11 +89,13 @@ def _sections(found: Facts) -> dict[str, Any]:
         "course": over_time(course, total.exchanges + sum(total.rows.values())) if course else [],
         "latency": _latency(found),
         "answers": [
-            tables.answers(".".join(path), bill, found.choices[path], places) for path, bill in found.answers.items()
+            tables.answers(".".join(path), bill, found.choices[path], places)
+            for path, bill in found.answers.items()
+            if bill.lines
         ],
         "failures": tables.failures(seen.failings.reasons) if seen.failings.reasons else None,
         "leaders": [
-            tables.leaders(title, rows, places)
+            tables.leaders(title, rows)
             for title, rows in (("The slowest rows", seen.slowest), ("The dearest rows", seen.dearest))
             if rows.rows
         ],
@@ -110,12 +114,13 @@ def _figures(found: Facts) -> list[Figure]:
         Figure("Cost", dollars(total.cost_usd), wasted if total.wasted else _per_thousand(total.cost_usd, final)),
     ]
     if total.unknown_exchanges:
-        figures.append(Figure("Cost unknown", count_of(total.unknown_exchanges, "exchange"), _bound(total.unknown_usd)))
+        figures.append(Figure("Cost unknown", f"{total.unknown_exchanges:,}", _unknown(total)))
     return [*figures, *_speed(found, final)]
 
 
-def _bound(usd: Decimal) -> str:
-    return f"at most {dollars(usd)} together, in no sum" if usd else "in no sum, no bound is known"
+def _unknown(total: Sums) -> str:
+    most = f"at most {dollars(total.unknown_usd)}" if total.unknown_usd else "no bound is known"
+    return f"{'exchange' if total.unknown_exchanges == 1 else 'exchanges'}, in no sum; {most}"
 
 
 def _per_thousand(usd: Decimal, rows: int) -> str:

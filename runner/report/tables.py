@@ -11,6 +11,7 @@ from typing import Any
 
 from runner.bill import Bill, Sums
 from runner.bill.exchanges import dollars as of_pico
+from runner.bill.words import places_for
 from runner.records import Status
 from runner.report.examples import Leaders, Reason
 from runner.report.text import cut, length, money, share_of
@@ -105,7 +106,7 @@ def reasons(lines: Sequence[Mapping[str, Any]], total: Sums, places: int) -> Tab
     ]
     found = [
         Line((why, f"{exchanges:,}", f"{unknown:,}", money(usd, places), share_of(float(usd), float(total.cost_usd))))
-        for why, exchanges, unknown, usd in shown
+        for why, exchanges, unknown, usd in shown[:VALUES]
     ]
     return Table(
         "Exchanges that are no row’s answer",
@@ -166,7 +167,8 @@ def _sentence(reason: Reason) -> str:
     return "(other sentences)" if reason.message is None else cut(reason.message, MESSAGE)
 
 
-def leaders(title: str, found: Leaders, places: int) -> Table:
+def leaders(title: str, found: Leaders) -> Table:
+    places = places_for(of_pico(max((row["spent_pico"] for row in found.rows), default=0)))
     heads = ("Row", "Status", "Exchanges", "Tokens in", "Tokens out", "Latency", "Cost")
     return Table(title, heads, [Line(_leader(row, places)) for row in found.rows], texts=2)
 
@@ -175,4 +177,7 @@ def _leader(row: Mapping[str, Any], places: int) -> list[str]:
     tokens = ("–" if row[name] is None else f"{row[name]:,}" for name in ("prompt_tokens", "completion_tokens"))
     latency = "–" if row["latency_s"] is None else length(row["latency_s"])
     name = NONE if row["name"] is None else cut(row["name"], 40)
-    return [name, row["status"], f"{row['exchanges']:,}", *tokens, latency, money(of_pico(row["spent_pico"]), places)]
+    cost = money(of_pico(row["spent_pico"]), places)
+    if row["cost_unknown"]:
+        cost = f"over {cost}" if row["spent_pico"] else "unknown"
+    return [name, row["status"], f"{row['exchanges']:,}", *tokens, latency, cost]

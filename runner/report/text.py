@@ -16,13 +16,18 @@ from runner.scales import Axis
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 )
+SHORT, LONG_WORD = 16, 20
+MOST_DECIMALS = 5
+#: Marks that stand above and below letters, beyond the fourth: they would run over the lines around.
+_MARKS = "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+_STACKED = re.compile(f"({_MARKS}{{4}}){_MARKS}+")
 _PICTURES = 0x2400  #: ␀ ␁ … of the controls below the space
 _COMPACT = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def visible(text: str) -> str:
     """`text` with everything that could hide or move something made visible."""
-    return _UNSEEN.sub(lambda found: _picture(ord(found[0])), text)
+    return _UNSEEN.sub(lambda found: _picture(ord(found[0])), _STACKED.sub(r"\1", text))
 
 
 def _picture(code: int) -> str:
@@ -36,6 +41,13 @@ def _picture(code: int) -> str:
 def cut(text: str, most: int) -> str:
     """At most so many characters, the last one … where there were more."""
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def fit(text: str) -> str:
+    """How a text is broken into lines: a `short` one not at all, a `long` word somewhere, else `words` between them."""
+    if len(text) <= SHORT:
+        return "short"
+    return "long" if any(len(word) > LONG_WORD for word in text.split()) else "words"
 
 
 def count_of(number: int, thing: str) -> str:
@@ -88,6 +100,8 @@ def tick_numbers(axis: Axis, sign: str = "") -> list[str]:
         return [f"{sign}{tick:.3g}" if tick else f"{sign}0" for tick in axis.ticks]
     unit, name = next(((unit, name) for unit, name in _COMPACT if axis.top >= 10 * unit), (1.0, ""))
     places = _decimals(axis.step / unit)
+    if places > MOST_DECIMALS:
+        return [f"{sign}{tick:.2g}" for tick in axis.ticks]
     return [f"{sign}{tick / unit:,.{places}f}{name if tick else ''}" for tick in axis.ticks]
 
 
@@ -105,10 +119,12 @@ def moment_us(at_us: int) -> datetime:
 
 
 def tick_moment(at_us: int, step_us: int) -> str:
-    """`14:05` on an axis with ticks so far apart; with seconds where they differ in these, as a date from a day on."""
+    """`14:05` on an axis with ticks so far apart, the day at midnight; with seconds where they differ in these, a
+    date where they differ in days."""
     at = datetime.fromtimestamp(at_us // 1_000_000, UTC)
     if step_us >= 86_400_000_000:
         return f"{at:%Y-%m-%d}"
     if step_us >= 60_000_000:
-        return f"{at:%H:%M}"
+        midnight = at_us % 86_400_000_000 == 0
+        return f"{at.day} {at:%b}" if midnight else f"{at:%H:%M}"
     return f"{at:%H:%M:%S}" + (f".{at_us % 1_000_000 // 100_000}" if step_us < 1_000_000 else "")

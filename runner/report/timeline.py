@@ -15,6 +15,8 @@ from runner.scales import bins_for, stretches, width_for
 
 #: 45 hours of 10 seconds each.
 BINS = 1 << 14
+#: Nothing shorter is a pause.
+PAUSE_US = 60_000_000
 #: ok, not_ok: rows that became final. spent_pico: dollars * 1e12. busy_us: the time that requests were in flight.
 #: limited: replies 429. broken: other exchanges that failed.
 SERIES = ("ok", "not_ok", "spent_pico", "busy_us", "limited", "broken")
@@ -49,22 +51,25 @@ class Course:
         found: list[bool] = np.any([values != 0 for values in self.series.values()], axis=0).tolist()
         return found
 
+    def stretches(self) -> list[tuple[int, int]]:
+        """The bins in which something went on, as (from, up to), without long pauses."""
+        return stretches(self.busy(), PAUSE_US // self.width_us) or [(0, len(self.busy()))]
+
     @property
     def work_s(self) -> float:
         """How long something went on, long pauses left out."""
-        spans = (self.clipped(*span) for span in stretches(self.busy()) or [(0, 1)])
-        return sum(end - start for start, end in spans) / 1e6
+        return sum(end - start for start, end in (self.clipped(*span) for span in self.stretches())) / 1e6
 
     def coarser(self, width_us: int) -> Course:
         origin = self.first_us // width_us
-        bins = self.last_us // width_us - origin + 1
+        bins = max(self.last_us - 1, self.first_us) // width_us - origin + 1  # what ends it is no bin of its own
         series = {name: _folded(values, self, (width_us, origin, bins)) for name, values in self.series.items()}
         return Course(width_us, origin, self.first_us, self.last_us, series)
 
     def drawn(self, events: int) -> Course:
         """In as many bins as so many events are worth; long pauses do not count as time."""
         most, width = bins_for(events), self.width_us
-        work = sum(end - start for start, end in stretches(self.busy())) * width
+        work = sum(end - start for start, end in self.stretches()) * width
         return self.coarser(width_for(0, max(work - 1, 0), most, width))
 
 
@@ -72,7 +77,8 @@ def _folded(values: Any, course: Course, wider: tuple[int, int, int]) -> Any:
     width, origin, bins = wider
     used = np.flatnonzero(values)
     folded = np.zeros(bins, np.int64)
-    np.add.at(folded, (used + course.origin) * course.width_us // width - origin, values[used])
+    places = (used + course.origin) * course.width_us // width - origin
+    np.add.at(folded, np.minimum(places, bins - 1), values[used])
     return folded
 
 

@@ -102,7 +102,11 @@ class Night:
         model = MODELS[index % 5 == 0]
         row = {"row_index": index, "status": "failed" if failure else "ok", "attempts": tries, "model": model, **tokens}
         row |= {"model_returned": None if failure else f"{model}-2025-04-14", "latency_s": seconds, "cost_usd": usd}
-        row |= {"first_token_s": seconds * 0.2, "started_at": at_us, "finished_at": at_us + int(seconds * 1e6)}
+        row |= {
+            "first_token_s": None if failure else seconds * 0.2,
+            "started_at": at_us,
+            "finished_at": at_us + int(seconds * 1e6),
+        }
         row |= {"error_kind": kind, "error": message, "http_status": status, "request_hash": f"{index:032x}"}
         if not failure:
             row["parsed"] = {
@@ -137,7 +141,8 @@ def make(work: Path, rows: int) -> Path:
     loaded = load(Asked(job(work)))
     prepared = prepare(loaded, take_survey(loaded, None, lambda done, total: None))
     directory = RunDirectory(loaded.run_root)
-    directory.make()
+    directory.claim()
+    directory.furnish()
     members = {"format": FORMAT, "run": "r-1", "epoch": 1, "simulated": False, "name": "classify_tickets"}
     members |= {"tags": dict(loaded.job.tags), "started_at": "2026-03-01T21:59:41Z"}
     directory.write("run.json", members | {"job_file": str(loaded.asked.job), "job": loaded.job.dump()})
