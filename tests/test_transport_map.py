@@ -11,7 +11,7 @@ import httpx_aiohttp.transport
 import pytest
 
 from runner.records import Billed
-from runner.transport.faults import FAULTS, FOREIGN, one_line, row_of
+from runner.transport.faults import FAULTS, FOREIGN, failure_of, row_of
 
 #: aiohttp's classes that no plain POST without redirects can raise; what is new in the library must be put somewhere.
 NEVER = {
@@ -69,8 +69,7 @@ def test_no_bill_is_claimed_only_where_the_request_cannot_have_arrived() -> None
     assert all(fault.billed is Billed.NO for fault in FAULTS.values() if fault.unreachable)
 
 
-@pytest.mark.parametrize(
-    ("text", "line"), [("a\nb\r\n c", "a b c"), ("a\x00\x1b[1mb", "a [1mb"), ("x" * 600, "x" * 500), ("é", "é")]
-)
-def test_messages_are_one_line(text: str, line: str) -> None:
-    assert one_line(text) == line
+def test_what_is_said_of_a_place_is_one_line() -> None:
+    said = failure_of(aiohttp.InvalidURL("no"), "a\nb\x00 \x1b[1mc" + "x" * 600).message
+    assert said.isprintable() and len(said) == 500
+    assert "a b cxxx" in said

@@ -30,9 +30,10 @@ from runner.credentials import Key, hider
 from runner.records import Billed, Failure, Kind, Reply
 from runner.transport.arriving import Arriving, arriving
 from runner.transport.body import too_large, unpacked
-from runner.transport.faults import FOREIGN, failure_of, one_line
+from runner.transport.faults import FOREIGN, failure_of
 from runner.transport.session import PORTS, address, open_pool
 from runner.transport.upload import upload
+from runner.wire.oneline import one_line
 from runner.wire.sse import is_stream
 
 CLOSE_S = 2.0

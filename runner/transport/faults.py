@@ -25,6 +25,7 @@ from aiohttp.http_exceptions import (
 )
 
 from runner.records import Billed, Failure, Kind
+from runner.wire.oneline import one_line
 
 _QUOTE = re.compile(r"""[\s:]+b?['"].*""", re.DOTALL)  # where a parser's message goes over to what the server sent
 
@@ -106,11 +107,6 @@ def failure_of(error: BaseException, where: str, received: int = 0) -> Failure:
 def row_of(kind: type[BaseException]) -> Fault | None:
     """The row of the nearest class up the tree that has one."""
     return next((FAULTS[ancestor] for ancestor in kind.__mro__ if ancestor in FAULTS), None)
-
-
-def one_line(text: str) -> str:
-    """`text` as `Failure.message` wants it: one line, no control characters, at most 500 characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:500]
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -8,6 +8,7 @@ What came back decides which of the two it is, never what was asked.
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -122,10 +123,18 @@ def _indices(found: Sequence[Mapping[str, Any]], asked: int) -> list[int]:
 def _not_an_object(reply: Reply, body: Any) -> str:
     if body is not None:
         return "the reply is JSON, but not an object"
-    start = reply.body[:512].lstrip()
-    if not start:
+    if not reply.body[:512].lstrip():
         return "the reply is empty"
-    return "the reply is no JSON"
+    return "the reply is no JSON" if _is_utf8(reply.body) else "the reply is not in UTF-8"
+
+
+def _is_utf8(body: bytes) -> bool:
+    """A character that was cut in two at the end is no other encoding."""
+    try:
+        getincrementaldecoder("utf-8")().decode(body)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _no_answer(reply: Reply, body: dict[str, Any], now: float) -> Failure:
