@@ -171,4 +171,5 @@ def say_price(run: Run) -> None:
     model, tier = constant_model(run.prepared), run.prepared.prompt.constants.get("service_tier")
     price = run.prepared.prices.of(model) if model else None
     if price is not None and price.is_known:
-        run.say.detail(f"{model}: {words(price, tier)}")
+        guessed = price.estimate and not run.simulated and len(run.standing.sealed) < len(run.ranges)
+        (run.say.line if guessed else run.say.detail)(f"{model}: {words(price, tier)}")

@@ -164,6 +164,16 @@ def test_every_key_is_taken_as_written() -> None:
     assert full.notify.on == ("finished",)
 
 
+def test_a_tier_is_a_factor_or_rates_of_its_own() -> None:
+    text = "pricing: {m: {input: 1, flex: 0.5, priority: {input: 2, output: 3}}}"
+    made = job(SMALL + text)
+    price = made.pricing.models["m"]
+    assert price.batch is None and price.flex is not None and price.priority is not None
+    assert (price.flex.factor, price.flex.input) == (Decimal("0.5"), None)
+    assert (price.priority.factor, price.priority.input, price.priority.output) == (1, 2, 3)
+    assert JobSpec.model_validate(made.dump()) == made
+
+
 def test_prices_are_exact_decimals_by_model() -> None:
     pricing = job(FULL).pricing
     assert pricing.factor == Decimal("0.8")

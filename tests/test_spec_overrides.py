@@ -69,6 +69,9 @@ SETS = [
     ("pricing.gpt-4.1.output=2", "pricing/gpt-4.1/output", 2),
     ("pricing.gpt-4.1={output: 3}", "pricing/gpt-4.1/output", 3),
     ("pricing.factor=0.8", "pricing/factor", 0.8),
+    ("pricing.gpt-4.1-mini.flex=0.5", "pricing/gpt-4.1-mini/flex", 0.5),
+    ("pricing.gpt-4.1.priority.output=2", "pricing/gpt-4.1/priority/output", 2),
+    ("pricing.catalogue=prices.json", "pricing/catalogue", "prices.json"),
     ("retry.on_truncation=keep", "retry/on_truncation", "keep"),
 ]
 

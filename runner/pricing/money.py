@@ -7,7 +7,7 @@ the exact bill. Above, 15 significant digits are kept, for the same reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal
 from typing import Final
 
@@ -80,18 +80,19 @@ def upper_bound(
     """
     if price is None:
         return None
-    bounds = [
-        _most(prompt_tokens, max_output_tokens, choices, possible)
-        for asked in {id(each): each for each in (price, at_tier(price, tier))}.values()
-        for possible in _up_to(asked, prompt_tokens)
-    ]
+    asked = at_tier(price, tier)
+    if asked is price and not price.steps:  # most rows, at no further cost
+        return _most(prompt_tokens, max_output_tokens, choices, price)
+    possible = [price] if asked is price else [price, asked]
+    possible += [step for each in possible for step in _up_to(each, prompt_tokens)]
+    bounds = [_most(prompt_tokens, max_output_tokens, choices, each) for each in possible]
     known = [bound for bound in bounds if bound is not None]
     return max(known) if len(known) == len(bounds) else None
 
 
-def _up_to(price: Price, prompt_tokens: int | None) -> Iterator[Price]:
-    yield price
-    yield from (dearer for above, dearer in price.steps if prompt_tokens is None or prompt_tokens > above)
+def _up_to(price: Price, prompt_tokens: int | None) -> list[Price]:
+    """The rates of long prompts that a prompt of at most so many tokens may reach."""
+    return [dearer for above, dearer in price.steps if prompt_tokens is None or prompt_tokens > above]
 
 
 def _most(prompt_tokens: int | None, max_output_tokens: int | None, choices: int, price: Price) -> Decimal | None:

@@ -16,6 +16,9 @@ import pytest
 from endpoint import KEY, Endpoint, Place, Said, Seen, ok, refused, until
 
 import runner
+from runner.pricing import cost, price_of
+from runner.records import Usage
+from runner.spec.model import PricingSpec
 
 USD = "USD / M Tokens"
 
@@ -129,10 +132,15 @@ def test_a_catalogue_that_cannot_be_used_is_refused_with_its_line(place: Place, 
     assert place.sent == 0
 
 
-# Six rows: told by the server, told by a header, by the catalogue twice (once after a failure), a free one, an unknown.
-MIXED = '{{ ["m-1", "m-1", "by-token", "by-request", "m-1", "nobody"][id] }}'
-COSTS = [Decimal("0.0009885"), Decimal("0.000028500001"), Decimal("0.00015"), Decimal("0.056"), Decimal(0), None]
-SOURCES = ["server", "server", "catalogue", "catalogue", "server", None]
+# Told by the server, by a header, by the catalogue (once after a failure), a free one, by list and job, an unknown one.
+MIXED = '{{ ["m-1", "m-1", "by-token", "by-request", "m-1", "gpt-4.1-mini", "by-job", "nobody"][id] }}'
+LIST_PRICE = price_of("gpt-4.1-mini", PricingSpec())
+LISTED_USD = cost(Usage(100, None, None, 10), LIST_PRICE)
+COSTS = [
+    *map(Decimal, ("0.0009885", "0.000028500001", "0.00015", "0.056", "0")),
+    *(LISTED_USD, Decimal("0.0011"), None),
+]
+SOURCES = ["server", "server", "catalogue", "catalogue", "server", "list", "job", None]
 
 
 def mixed(seen: Seen) -> Said:
@@ -149,7 +157,9 @@ def test_every_face_shows_the_same_dollars_whatever_their_source(place: Place) -
     oops = [refused(500, "oops")]
     place.endpoint.answer = lambda seen: oops.pop() if oops and seen.text == "say row 2" else mixed(seen)
     catalogue(place, **{"by-token": {"input": 1, "output": 5}, "by-request": {"per_request": 0.056}})
-    place.job(request={"model": MIXED}, pricing={"m-1": None, "catalogue": "prices.json"})
+    place.rows(8)
+    job_price = {"by-job": {"input": 10, "output": 10}}
+    place.job(request={"model": MIXED}, pricing={"m-1": None, "catalogue": "prices.json", **job_price})
     done = place.run("--json")
     assert done.code == 0, done.err
     rows = place.records()
@@ -169,7 +179,8 @@ def test_every_face_shows_the_same_dollars_whatever_their_source(place: Place) -
     bill = json.loads(place.call("cost", "runs/trial", "--by", "price_source", "--json").out)
     assert (Decimal(bill["total"]["cost_usd"]), bill["total"]["unknown_exchanges"]) == (total, 1)
     by_source = {line["key"]["price_source"]: Decimal(line["cost_usd"]) for line in bill["lines"]}
-    assert by_source == {"server": Decimal("0.001017000001"), "catalogue": Decimal("0.05615"), None: Decimal(0)}
+    told_by = {"server": Decimal("0.001017000001"), "catalogue": Decimal("0.05615"), None: Decimal(0)}
+    assert by_source == told_by | {"list": LISTED_USD, "job": Decimal("0.0011")}
     exported = [json.loads(line) for line in place.call("export", "runs/trial").out.split("\n") if line]
     as_csv = list(csv.DictReader(io.StringIO(place.call("export", "runs/trial", "-f", "csv").out)))
     for lines in (exported, as_csv):
@@ -178,6 +189,19 @@ def test_every_face_shows_the_same_dollars_whatever_their_source(place: Place) -
         assert [line["price_source"] or None for line in lines] == SOURCES
     frame = runner.read_results(place.run_root)
     assert sum(Decimal(repr(cost)) for cost in frame["total_usd"].dropna()) == total
+
+
+def test_a_list_price_is_said_to_be_an_estimate_where_the_endpoint_is_another_s(place: Place) -> None:
+    place.job(request={"model": "gpt-4.1-mini"}, pricing={"m-1": None})
+    for done in (place.call("check", "job.yaml"), place.run()):
+        assert done.code == 0, done.err
+        assert (done.out + done.err).count(
+            "public list price of openai/gpt-4.1-mini, an estimate at this endpoint"
+        ) == 1
+    assert "an estimate" not in place.run().err  # nothing is left to be priced
+    (entry,) = prices_of(place)["gpt-4.1-mini"]
+    assert (entry["source"], entry["estimate"], entry["as_of"][:13]) == ("list", True, "genai-prices ")
+    assert {row["price_source"] for row in place.records()} == {"list"}
 
 
 def prices_of(place: Place) -> dict[str, Any]:
