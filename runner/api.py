@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from runner.records import Tally
     from runner.standing import RunStatus
     from runner.stop import Leash
+    from runner.trial import Sample
 
 T = TypeVar("T")
 Job = str | os.PathLike[str] | Mapping[str, Any]
@@ -49,6 +50,8 @@ class Overrides(TypedDict, total=False):
     max_failures: int | str | None  #: stop when more rows than this are not ok; 5 or "2%"
     accept_changes: int | bool | None  #: ask changed rows again: True, or at most so many
     keep_answers: bool  #: keep every ok answer of a changed job
+    sample: int | None  #: send so many rows drawn at random, keep them, and stop: see Result.sample
+    yes: bool  #: spend what the job would ask about (budget.confirm_above_usd)
     quiet: bool  #: say nothing on stderr
     environ: Mapping[str, str] | None  #: where the key is looked for; else os.environ
 
@@ -144,6 +147,7 @@ class Result(Run):
     rows: int  #: of the input
     totals: Tally  #: of the run since it was started, not of this call alone
     exit_code: int  #: what the command line would exit with
+    sample: Sample | None = None  #: what a sample says about the whole job, where one was asked for
 
     @property
     def ok(self) -> bool:
@@ -295,7 +299,7 @@ def _carried_out(job: Job, overrides: Overrides, leash: Leash) -> Result:
         ending = run_job(asked, replace(options, signals=False, leash=leash), say)
     for line in lines(ending):
         say.line(line)
-    result = Result(ending.root, ending.rows, ending.totals, ending.exit_code)
+    result = Result(ending.root, ending.rows, ending.totals, ending.exit_code, ending.sample)
     if ending.error:
         say.log(f"error: {ending.error.message}")
         ending.error.result = result

@@ -31,6 +31,8 @@ OF_THE_RUN: Mapping[str, Callable[[Any], Any]] = {
     "max_failures": str,
     "accept_changes": lambda given: given,
     "keep_answers": bool,
+    "sample": int,
+    "yes": bool,
     "environ": lambda given: given,
 }
 KNOWN = (*OF_THE_JOB, *OF_THE_RUN, "quiet")

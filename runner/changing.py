@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from runner import files, notes
 from runner.comparing import kept_jobs, make_plan
+from runner.consent import confirm
 from runner.errors import ChangedError
+from runner.forecast import Rest, rest_of, rest_of_plan, told_in
 from runner.lock import is_held
 from runner.opening import Begun, run_members
 from runner.parts import Range
@@ -24,6 +28,7 @@ from runner.relayout import Old, lay_out
 from runner.reopen import reopen
 from runner.store import RunDirectory, differences
 from runner.survey import Survey
+from runner.trial import sample_in
 
 
 def is_changed(prepared: Prepared, known: Mapping[str, Any]) -> bool:
@@ -47,6 +52,10 @@ def go_over(begun: Begun, known: Mapping[str, Any]) -> bool:
     begun.say.line(f"the {_what_changed(begun, known)} changed: {made.words()}")
     _ask(begun, made.plan)
     _refuse_mixed_answers(begun, old, made.plan)
+    if begun.options.retry is None:  # which is asked about with what it sends besides
+        rest, size = rest_of_plan(begun.prepared, made.plan.sources), begun.options.sample
+        sent = sample_in(begun.directory, known["run"], rest, size).left(rest) if size else rest
+        confirm(begun, sent, partial(told_in, old.prepared, old.directory, old.ranges, old.standing))
     members = run_members(begun, known["run"], known)
     members["kept_jobs"] = kept_jobs(known, members["identity"], keep=begun.options.keep_answers)
     files.remove(begun.directory.root / "manifest.json")
@@ -95,19 +104,31 @@ def _refuse_mixed_answers(begun: Begun, old: Old, made: Plan) -> None:
         )
 
 
-def preview(prepared: Prepared) -> str | None:
-    """What `run` would say of a changed job before it asks; None: nothing has changed, or there is no run. Touches
-    nothing."""
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A run that has begun, beside the job and input as they are now."""
+
+    old: Old
+    rest: Rest  #: what is to be sent
+    changed: str | None  #: what `run` would say of a changed job before it asks
+
+
+def preview(prepared: Prepared) -> Preview | None:
+    """What `run` would go on with; None: there is no run. Touches nothing."""
     directory = RunDirectory(prepared.loaded.run_root)
     known = directory.read_run()
-    if known is None or not (prepared.recipe.asks_disk or is_changed(prepared, known)):
+    if known is None:
         return None
     survey = Survey.from_json(directory.read("survey.json") or {})
     ranges = ranges_of(survey, known)
     standing = look(directory, ranges, live=is_held(directory.lock))
+    changed = is_changed(prepared, known)
+    if not (changed or prepared.recipe.asks_disk):
+        return Preview(Old(directory, prepared, ranges, standing), rest_of(ranges, standing), None)
     old = Old(directory, prepare(of_run(directory), survey, past=True), ranges, standing)
     made = make_plan(prepared, old, known, keep=False)
-    return made.words() if made.plan.changed or is_changed(prepared, known) else None
+    rest = rest_of_plan(prepared, made.plan.sources)
+    return Preview(old, rest, made.words() if made.plan.changed or changed else None)
 
 
 def read_old(directory: RunDirectory, known: Mapping[str, Any]) -> Old:

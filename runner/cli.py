@@ -11,37 +11,24 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click import option
 
-from runner import accounting, looking, pricelist
+from runner import accounting, looking, previewing, pricelist
 from runner.errors import RunnerError, UsageError
 from runner.looking import words_of
+from runner.previewing import INPUT, JOB, LIMIT, SETS, asked_by
 from runner.say import Say, plain
-from runner.variables import Lines, give_variables
+from runner.variables import give_variables
 
 if TYPE_CHECKING:
     from runner.ending import Ending
     from runner.opening import RunOptions
-    from runner.prepare import Asked, Prepared
-
-#: Options of the contract whose machinery does not exist yet, refused in words.
-NOT_BUILT = {
-    "sample": "--sample: sending a sample first is not built yet; -n N with -o DIR sends the first N rows",
-}
-
-
-_SETS = option(
-    "--set", "sets", type=Lines(), multiple=True, metavar="KEY=VALUE", help="Override one leaf of the job file."
-)
-_LIMIT = option("-n", "--limit", type=click.IntRange(1), help="Only the first N rows.")
-_INPUT = option(
-    "-i", "--input", "inputs", type=Lines(), multiple=True, metavar="PATH", help="Read this input, not the job's."
-)
-_JOB = click.argument("job", type=click.Path(path_type=Path))
+    from runner.prepare import Asked
 
 
 class _ReaderGoneError(Exception):
@@ -69,44 +56,11 @@ def commands() -> None:
     """One prompt over a million rows, once; the answers land in Parquet."""
 
 
-@commands.command()
-@_JOB
-@_SETS
-@_INPUT
-@_LIMIT
-def check(job: Path, sets: tuple[str, ...], inputs: tuple[str, ...], limit: int | None) -> None:
-    """Check the job, its columns and templates; say what it would cost. Calls nobody, makes nothing."""
-    from runner.checking import report
-
-    for line in report(_prepared(_asked(job, sets, inputs, limit))):
-        click.echo(plain(line))
-
-
-@commands.command()
-@_JOB
-@option("-n", "--limit", type=click.IntRange(1), default=3, show_default=True, help="How many requests.")
-@option("--all", "every", is_flag=True, help="The requests of all rows.")
-@option("-f", "--format", "form", type=click.Choice(["jsonl", "openai_batch"]), default="jsonl", show_default=True)
-@_SETS
-@_INPUT
-def render(job: Path, sets: tuple[str, ...], inputs: tuple[str, ...], **given: Any) -> None:
-    """Print the requests that would be sent, as JSON lines; or the file of them that batch APIs take."""
-    from runner.rendering import Rendered, batch_lines, requests
-
-    prepared = _prepared(_asked(job, sets, inputs, None))
-    most, seen = prepared.survey.rows if given["every"] else given["limit"], Rendered()
-    for line in (batch_lines if given["form"] == "openai_batch" else requests)(prepared, most, seen):
-        sys.stdout.buffer.write(line)
-    sys.stdout.flush()
-    if words := seen.words():
-        Say().line(words)
-
-
 def _run_options(command: Any) -> Any:
     """The options that `run` and `retry` share."""
     shared = [
         option("-o", "--output", type=click.Path(path_type=Path), help="The run's directory [directory/NAME]."),
-        _SETS,
+        SETS,
         option("-c", "--concurrency", type=click.IntRange(1), help="Requests in flight."),
         option("--simulate", is_flag=True, help="On the embedded simulator, into NAME.simulated; no key, no cost."),
         option("--allow-failed", metavar="N|N%", help="Exit 0 with up to so many rows not ok."),
@@ -114,7 +68,7 @@ def _run_options(command: Any) -> Any:
         option("--json", "as_json", is_flag=True, help="One JSON line about the ending on stdout, no talk."),
         option("-q", "--quiet", is_flag=True, help="Errors only."),
         option("-v", "--verbose", is_flag=True, help="More detail."),
-        option("--yes", is_flag=True, help="Answer questions with yes."),
+        option("--yes", is_flag=True, help="Spend what the job would ask about (budget.confirm_above_usd)."),
         option("--max-usd", metavar="USD", help="Spend no more than this over the whole run [budget.max_usd]."),
     ]
     for add in reversed(shared):
@@ -123,9 +77,9 @@ def _run_options(command: Any) -> Any:
 
 
 @commands.command()
-@_JOB
-@_INPUT
-@_LIMIT
+@JOB
+@INPUT
+@LIMIT
 @_run_options
 @option("--fresh", is_flag=True, help="Move the old run aside and start anew.")
 @option(
@@ -138,18 +92,24 @@ def _run_options(command: Any) -> Any:
 @option(
     "--keep-answers", is_flag=True, help="A changed job: keep every ok answer, ask only the rest by the edited job."
 )
-@option("--sample", hidden=True)
+@option(
+    "--sample",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Send N rows drawn at random, keep them, and tell of the rest.",
+)
 def run(job: Path, **given: Any) -> None:
     """Run a job, or go on with it: the same command again continues where the last one stopped."""
     from runner.opening import RunOptions
 
-    asked = _asked(job, given["sets"], given["inputs"], given["limit"])
+    asked = asked_by(job, given["sets"], given["inputs"], given["limit"])
     options = RunOptions(
         given["fresh"],
         given["allow_failed"],
         given["max_failures"],
         accept_changes=_accepted(given["accept_changes"]),
         keep_answers=given["keep_answers"],
+        sample=given["sample"],
     )
     _carry_out(asked, options, given)
 
@@ -176,12 +136,13 @@ def retry(target: Path, **given: Any) -> None:
     statuses = words_of(given["statuses"], list(Status), "--status")
     kinds = words_of([kind.upper() for kind in given["kinds"]], list(Kind), "--kind")
     options = RunOptions(False, given["allow_failed"], given["max_failures"], Selection(statuses, kinds))
-    _carry_out(_asked(target, given["sets"], (), None), options, given)
+    _carry_out(asked_by(target, given["sets"], (), None), options, given)
 
 
 def _carry_out(asked: Asked, options: RunOptions, given: dict[str, Any]) -> None:
     """Run a job as it is asked for, and end as it ends."""
     import json
+    from dataclasses import replace
 
     from runner.ending import left_early, refusal
     from runner.running import run as run_job
@@ -192,8 +153,8 @@ def _carry_out(asked: Asked, options: RunOptions, given: dict[str, Any]) -> None
 
     asked = _also(asked, given)
     say = Say(quiet=given["quiet"] or given["as_json"], verbose=given["verbose"])
+    options = replace(options, yes=given["yes"], ask=_question(say))
     try:
-        _refuse_not_built(given)
         ending = run_job(asked, options, say)
     except RunnerError as error:
         last_line(refusal(asked, error))
@@ -206,10 +167,11 @@ def _carry_out(asked: Asked, options: RunOptions, given: dict[str, Any]) -> None
     _end(ending, say)
 
 
-def _refuse_not_built(given: dict[str, Any]) -> None:
-    for name, sentence in NOT_BUILT.items():
-        if given.get(name):
-            raise UsageError(sentence)
+def _question(say: Say) -> Callable[[str], bool] | None:
+    """How to ask a yes or a no; None where nobody reads or answers."""
+    if say.quiet or not (say.on_terminal and sys.stdin and sys.stdin.isatty()):
+        return None
+    return lambda question: click.confirm(plain(question), err=True)
 
 
 def _end(ending: Ending, say: Say) -> None:
@@ -222,8 +184,9 @@ def _end(ending: Ending, say: Say) -> None:
     sys.exit(ending.exit_code)
 
 
-OTHERS = (looking.status, looking.show, looking.export, accounting.cost, accounting.report, pricelist.prices)
-for command in OTHERS:
+_BEFORE = (previewing.check, previewing.render)
+_AFTER = (looking.status, looking.show, looking.export, accounting.cost, accounting.report, pricelist.prices)
+for command in (*_BEFORE, *_AFTER):
     commands.add_command(command)
 
 
@@ -263,21 +226,6 @@ def schema() -> None:
     click.echo(orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2))
 
 
-def _asked(job: Path, sets: tuple[str, ...], inputs: tuple[str, ...], limit: int | None) -> Asked:
-    """The command line as overrides of the job file. Paths given here are relative to the working directory."""
-    import orjson
-
-    from runner.prepare import Asked
-
-    extra = list(sets)
-    if inputs:
-        paths = [path if path == "-" else str(Path(path).absolute()) for path in inputs]
-        extra.append(f"input.path={orjson.dumps(paths).decode()}")
-    if limit is not None:
-        extra.append(f"input.limit={limit}")
-    return Asked(job, tuple(extra))
-
-
 def _also(asked: Asked, given: dict[str, Any]) -> Asked:
     from dataclasses import replace
 
@@ -288,19 +236,6 @@ def _also(asked: Asked, given: dict[str, Any]) -> Asked:
         sets += (f"budget.max_usd={given['max_usd']}",)
     output = given["output"].absolute() if given["output"] else None
     return replace(asked, sets=sets, output=output, simulate=given["simulate"])
-
-
-def _prepared(asked: Asked) -> Prepared:
-    from runner.prepare import load, prepare, take_survey
-    from runner.progress import survey_bar
-
-    loaded = load(asked)
-    progress, close = survey_bar(Say())
-    try:
-        taken = take_survey(loaded, None, progress)
-    finally:
-        close()
-    return prepare(loaded, taken)
 
 
 def _leave(number: int, _: object) -> None:

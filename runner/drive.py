@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,6 +46,7 @@ class Session:
     engine: LocalEngine
     say: Say
     max_failures: int | None = None
+    only: Mapping[int, AbstractSet[int]] | None = None  #: the rows that are sent, by range; None: all that are left
     stop: Stop = field(default_factory=Stop)
     leash: Leash = field(default_factory=Leash)
     window: Window = field(default_factory=Window)
@@ -52,11 +54,14 @@ class Session:
     errors: list[BaseException] = field(default_factory=list)
     started_s: float = 0.0
     priced: int = 0  #: Prices.news when run.json was given its prices
+    settled_before: int = 0
     warned: bool = False  #: that choices are missing
 
     @property
     def rows(self) -> int:
-        return self.prepared.survey.rows
+        """That will be final when this process is done."""
+        rows = self.prepared.survey.rows
+        return rows if self.only is None else self.settled_before + sum(map(len, self.only.values()))
 
     def totals(self) -> Tally:
         return self.keeper.books.total
@@ -80,7 +85,8 @@ class Session:
 async def drive(session: Session, *, signals: bool = True) -> None:
     """Send what is left of a run and make it durable. Raises the error that stopped it, after the drain."""
     session.started_s = anyio.current_time()
-    progress = Progress(session.say, session.rows, session.keeper.books.settled.settled)
+    session.settled_before = session.keeper.books.settled.settled
+    progress = Progress(session.say, session.rows, session.settled_before)
     soon = asyncio.get_running_loop().call_soon_threadsafe
     with progress, session.leash.tied(partial(_asked_to_stop, session), soon):
         async with anyio.create_task_group() as around:
@@ -107,18 +113,33 @@ async def _pipeline(session: Session) -> None:
     keeper.on_saved = partial(_saved, session)
     keeper.on_freed = window.free_bytes
     keeper.on_complete = to_seal.send_nowait
-    opened = {number: open_.part for number, open_ in session.standing.open.items()}
-    left = [opened.get(part.number, part) for part in session.ranges if part.number not in session.standing.sealed]
-    feeder = Feeder(session.prepared.reader, session.prepared.recipe, keeper, window)
+    keeper.only, keeper.on_enough = session.only or {}, partial(_leave, session)
+    feeder = Feeder(session.prepared.reader, session.prepared.recipe, keeper, window, session.only)
     with complete:
         async with anyio.create_task_group() as sealing:
             sealing.start_soon(_held, session, partial(_seal_each, session, complete))
             with to_seal:
                 async with anyio.create_task_group() as tasks:
-                    feed = partial(feeder.run, left, to_engine, to_keep.clone(), session.stop)
+                    feed = partial(feeder.run, _left(session), to_engine, to_keep.clone(), session.stop)
                     tasks.start_soon(_held, session, feed)
                     tasks.start_soon(_held, session, partial(engine.run, requests, to_keep, session.stop))
                     tasks.start_soon(keeper.run, events, session.stop)
+
+
+def _left(session: Session) -> list[Range]:
+    """The ranges with rows to send, open ones as they are."""
+    opened = {number: open_.part for number, open_ in session.standing.open.items()}
+    left = [opened.get(part.number, part) for part in session.ranges if part.number not in session.standing.sealed]
+    if session.only is None:
+        return left
+    complete = {number for number, open_ in session.standing.open.items() if open_.complete}
+    return [part for part in left if session.only.get(part.number) or part.number in complete]
+
+
+def _leave(session: Session, number: int) -> None:
+    """The rows of a range that were asked for are final, others are not: it makes room for another."""
+    session.keeper.leave(number)
+    session.window.free_range()
 
 
 async def _held(session: Session, task: Callable[[], Awaitable[None]]) -> None:

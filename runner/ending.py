@@ -9,12 +9,15 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.errors import RunnerError, UsageError
 from runner.parts import totals_to_json
 from runner.prepare import Asked
 from runner.records import Tally
+
+if TYPE_CHECKING:
+    from runner.trial import Sample
 
 _MAX_USD = "budget.max_usd="
 
@@ -32,6 +35,7 @@ class Ending:
     signal: int | None = None
     examples: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     fewer: tuple[int, str] = (0, "")  #: rows with fewer choices than were asked for, and the first of them in words
+    sample: Sample | None = None  #: what it says, where only a sample was asked for and all of it is final
 
     @property
     def finished(self) -> bool:
@@ -39,16 +43,17 @@ class Ending:
 
     def to_json(self) -> dict[str, Any]:
         """The last line of `--json`."""
-        reason = "finished" if self.finished else "interrupted" if self.signal else "stopped"
+        reason = "interrupted" if self.signal else "sampled" if self.sample else "stopped"
         return {
             "exit_code": self.exit_code,
-            "reason": reason,
+            "reason": "finished" if self.finished else reason,
             "error": self.error.message if self.error else None,
             "hint": self.error.hint if self.error else None,
             "run": str(self.root),
             "results": str(self.root / "results"),
             "rows": self.rows,
             "totals": totals_to_json(self.totals),
+            **({"sample": self.sample.to_json()} if self.sample else {}),
             "next": None if self.finished else self.command,
         }
 
@@ -92,13 +97,16 @@ def share(text: str | None, rows: int) -> int | None:
     return int(rows * value / 100) if percent else int(value)
 
 
-def command_again(asked: Asked) -> str:
-    """The command that goes on with this run. A job that is in no file is in the run's directory, once it has one."""
+def command_again(asked: Asked, sample: int | None = None) -> str:
+    """The command that goes on with this run. A job that is in no file is in the run's directory, once it has one.
+
+    sample: the size of a sample that is not complete."""
+    drawing = ["--sample", str(sample)] if sample else []
     if asked.members is not None:
-        return shlex.join(["runner", "run", str(asked.output)])
+        return shlex.join(["runner", "run", str(asked.output), *drawing])
     words = ["runner", "run", str(asked.job)]
     words += ["--simulate"] if asked.simulate else []
     words += ["-o", str(asked.output)] if asked.output else []
     for text in asked.sets:
         words += ["--max-usd", text.removeprefix(_MAX_USD)] if text.startswith(_MAX_USD) else ["--set", text]
-    return shlex.join(words)
+    return shlex.join([*words, *drawing])

@@ -7,6 +7,7 @@
     ├── InputError          2    an input file, with file, line and byte offset
     ├── RunDirectoryError   2    a run directory that is not ours, not whole, or of another job
     │   └── ChangedError    2    the job or the input differs from the run's
+    ├── ConsentError        2    a question about money that nobody has said yes to
     ├── StoppedError        3    a person is needed: key, quota, model, too many failures
     ├── LaterError         75    the same command works later: an outage, a long wait
     │   └── HeldError      75    another process has the run
@@ -81,6 +82,12 @@ class RunDirectoryError(RunnerError):
 
 class ChangedError(RunDirectoryError):
     """The job or its input is not the one that this run was started with."""
+
+
+class ConsentError(RunnerError):
+    """Nobody has said yes to what this may cost."""
+
+    exit_code = 2
 
 
 class StoppedError(RunnerError):

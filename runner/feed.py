@@ -6,7 +6,8 @@ already are skipped; rows that cannot be rendered are final at once and are neve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Protocol
@@ -35,6 +36,10 @@ class Rows(Protocol):
     def verify(self, range_no: int) -> None: ...
 
     def rows(self, range_no: int, columns: Any = None) -> Iterator[Row]: ...
+
+
+#: Rows by the number of their range.
+Only = Mapping[int, AbstractSet[int]]
 
 
 class Window:
@@ -73,8 +78,10 @@ class Window:
 class Feeder:
     """The one producer of requests."""
 
-    def __init__(self, rows: Rows, recipe: Recipe, keeper: Keeper, window: Window) -> None:
+    def __init__(self, rows: Rows, recipe: Recipe, keeper: Keeper, window: Window, only: Only | None = None) -> None:
+        """only: the rows that are fed, by range; None: all that are not final."""
         self._rows = rows
+        self._only = only
         self._recipe = recipe
         self._keeper = keeper
         self._window = window
@@ -103,11 +110,19 @@ class Feeder:
         if opened.complete:  # the last process died between the last record and the part
             self._keeper.on_complete(part.number)
             return
-        rows = self._rows.rows(part.number, self._recipe.columns)
+        rows = self._wanted(part, opened)
         while batch := await anyio.to_thread.run_sync(self._take, part.number, rows):
             for row in batch:
                 if row.index not in opened.done:
                     await self._hand_out(await self._make(row, opened), requests, events)
+
+    def _wanted(self, part: Range, opened: OpenRange) -> Iterator[Row]:
+        """The rows of a range, or of these the ones that are to be fed, and no further than the last of them."""
+        rows = self._rows.rows(part.number, self._recipe.columns)
+        if self._only is None:
+            return rows
+        wanted = self._only[part.number] - opened.done
+        return islice((row for row in rows if row.index in wanted), len(wanted))
 
     def _take(self, range_no: int, rows: Iterator[Row]) -> list[Row]:
         """The next rows, if the input still stands when they have been read: nothing is sent that was not surveyed."""

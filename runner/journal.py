@@ -30,7 +30,7 @@ from runner.records import Attempt
 FORMAT = 1
 
 _START = b'{"line":"'
-_STARTS = re.compile(rb'\{"line":"(?:head|sent|attempt|record|reopen)",')
+_STARTS = re.compile(rb'\{"line":"(?:head|sent|attempt|record|reopen|sample)",')
 _END = re.compile(rb',"crc":"([0-9a-f]{8})"\}')
 _RECORD_START = b'{"line":"record","row_index":'
 _TAIL_BYTES = len(b',"crc":"01234567"}')

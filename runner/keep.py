@@ -7,7 +7,8 @@ and one fdatasync for each range touched. So a slow disk makes larger groups, no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import anyio
@@ -101,6 +102,8 @@ class Keeper:
         self.on_saved: Callable[[int], None] = lambda count: None
         self.on_freed: Callable[[int], None] = lambda size: None
         self.on_complete: Callable[[int], None] = lambda number: None
+        self.only: Mapping[int, AbstractSet[int]] = {}  #: of a range these rows are all that will come
+        self.on_enough: Callable[[int], None] = lambda number: None  #: they have come, and others are left
         self._directory = directory
         self._spec = spec
         self._rows_per_part = rows_per_part
@@ -122,6 +125,12 @@ class Keeper:
             journal.close()
         self.open.pop(number, None)
         files.remove(self._directory.journal(number))
+
+    def leave(self, number: int) -> None:
+        """A range stays open, and nothing more comes for it from this process."""
+        journal = self._journals.pop(number, None)
+        if journal:
+            journal.close()
 
     def close(self) -> None:
         for journal in self._journals.values():
@@ -232,6 +241,8 @@ class Keeper:
         opened.settled.add(totals)
         if opened.complete:
             self.on_complete(opened.part.number)
+        elif (wanted := self.only.get(opened.part.number)) and wanted <= opened.done:
+            self.on_enough(opened.part.number)
 
 
 def _queued(events: MemoryObjectReceiveStream[Event]) -> list[Event]:

@@ -1,18 +1,20 @@
 """notes.jsonl: durable facts of a run that are no rows.
 
-Rule: append-only, each line with the checksum of the journals, durable when `add` returns. One kind so far:
+Rule: append-only, each line with the checksum of the journals, durable when `add` returns. Two kinds:
 
     reopen   range, epoch, rows, input_hash, change     these rows of the range are to be sent again at this epoch
+    sample   rows, others, total                        these rows were drawn, in this order; the last note holds
 
-A note holds only when run.json lists its `change`: that file is replaced in one step, so a decision about many ranges
-is taken as a whole or not at all.
+A note of the first kind holds only when run.json lists its `change`: that file is replaced in one step, so a decision
+about many ranges is taken as a whole or not at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -35,7 +37,16 @@ class Reopened:
     change: str
 
 
-def add(path: Path, run: str, notes: Iterable[Reopened]) -> None:
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A sample that was drawn when `others` rows were final besides its own, of `total`."""
+
+    rows: tuple[int, ...]
+    others: int
+    total: int
+
+
+def add(path: Path, run: str, notes: Iterable[Reopened | Sampled]) -> None:
     """Write notes down; durable when it returns."""
     start = seed(run, NO_RANGE)
     lines = [seal_line(_payload(note), start) for note in notes]
@@ -48,18 +59,34 @@ def add(path: Path, run: str, notes: Iterable[Reopened]) -> None:
 
 def read(path: Path, run: str, changes: Collection[str]) -> dict[int, list[Reopened]]:
     """The intact notes of `changes` by range, in the order they were written."""
-    data = files.read_file(path) or b""
     found: dict[int, list[Reopened]] = {}
-    for line in intact_lines(data, seed(run, NO_RANGE)):
-        if line:
-            members = orjson.loads(data[line.start : line.end])
+    for members in _lines(path, run):
+        if members["line"] == "reopen" and members["change"] in changes:
             facts = (members["range"], members["epoch"], frozenset(members["rows"]))
             note = Reopened(*facts, members["input_hash"], members["change"])
-            if note.change in changes:
-                found.setdefault(note.range, []).append(note)
+            found.setdefault(note.range, []).append(note)
     return found
 
 
-def _payload(note: Reopened) -> bytes:
+def sampled(path: Path, run: str) -> Sampled | None:
+    """The sample that was drawn last."""
+    last = None
+    for members in _lines(path, run):
+        if members["line"] == "sample":
+            last = Sampled(tuple(members["rows"]), members["others"], members["total"])
+    return last
+
+
+def _lines(path: Path, run: str) -> Iterator[dict[str, Any]]:
+    data = files.read_file(path) or b""
+    for line in intact_lines(data, seed(run, NO_RANGE)):
+        if line:
+            yield orjson.loads(data[line.start : line.end])
+
+
+def _payload(note: Reopened | Sampled) -> bytes:
+    if isinstance(note, Sampled):
+        facts = {"line": "sample", "rows": note.rows, "others": note.others, "total": note.total}
+        return orjson.dumps(facts)[:-1]
     members = {"line": "reopen", "range": note.range, "epoch": note.epoch, "rows": sorted(note.rows)}
     return orjson.dumps(members | {"input_hash": note.input_hash, "change": note.change})[:-1]

@@ -130,6 +130,8 @@ class Bell:
             **counted(ending.rows, ending.totals),
         }
         reason = "every row is final" if ending.finished else _reason(ending.error)
+        if ending.sample:
+            reason = f"A sample of {ending.sample.rows:,} rows is final"
         if ending.signal:
             reason = signal.Signals(ending.signal).name
         self._ring(event, reason, told, HURRY_S if ending.signal else PATIENCE_S)

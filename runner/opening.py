@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.errors import RunDirectoryError
+from runner.notes import Reopened
 from runner.notify import Bell
 from runner.parts import Range
 from runner.ports import iso_now
@@ -26,6 +28,9 @@ from runner.stop import Leash
 from runner.store import FORMAT, RunDirectory
 from runner.wire.encode import HASH_RECIPE
 
+if TYPE_CHECKING:
+    from runner.trial import Drawn
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
@@ -37,10 +42,14 @@ class RunOptions:
     retry: Selection | None = None  #: send these final rows again first
     accept_changes: int | bool | None = None  #: ask changed rows again: True, or at most so many
     keep_answers: bool = False  #: keep every ok answer of a changed job
+    sample: int | None = None  #: send so many rows drawn at random, and no more
+    yes: bool = False  #: spend what the job would ask about
+    ask: Callable[[str], bool] | None = field(default=None, repr=False)  #: None: nobody can be asked
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     signals: bool = True
     leash: Leash = field(default_factory=Leash)  #: for whoever is no signal
     bell: Bell | None = None  #: rings when something is worth telling
+    new_run: str = field(default_factory=lambda: uuid.uuid4().hex)  #: what a run that begins now is called
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +76,23 @@ class Run(Begun):
 
     ranges: Sequence[Range]
     standing: Standing
+    drawn: Drawn | None = None  #: the sample, where only that is sent
+
+    @property
+    def id(self) -> str:
+        return self.ranges[0].run if self.ranges else ""
 
 
-def retried(run: Run, wanted: Selection) -> Run:
+def asked_again(run: Run) -> list[Reopened]:
+    """The rows that `retry` wants again."""
+    wanted = run.options.retry
+    return [] if wanted is None else select(run.directory, run.ranges, run.standing, wanted)
+
+
+def retried(run: Run, found: Sequence[Reopened]) -> Run:
     """The run with the rows that are wanted again opened again."""
-    found = select(run.directory, run.ranges, run.standing, wanted)
+    if run.options.retry is None:
+        return run
     rows = sum(len(note.rows) for note in found)
     if not rows:
         run.say.line("no final row is to be sent again")

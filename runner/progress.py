@@ -163,11 +163,19 @@ def _ascii_only(say: Say) -> bool:
 
 def survey_bar(say: Say) -> tuple[Callable[[int, int], None], Callable[[], None]]:
     """(progress, close) for the pass over the input: a bar on a terminal once it takes longer than a second."""
+    return _bar(say, "reading the input", "B")
+
+
+def rows_bar(say: Say, what: str, rows: int) -> tuple[Callable[[int], None], Callable[[], None]]:
+    """The same for a pass over rows."""
+    show, close = _bar(say, what, "rows")
+    return (lambda done: show(done, rows)), close
+
+
+def _bar(say: Say, what: str, unit: str) -> tuple[Callable[[int, int], None], Callable[[], None]]:
     if not say.on_terminal or say.quiet:
         return (lambda done, total: None), (lambda: None)
-    bar = tqdm(
-        file=say.stream, desc="reading the input", unit="B", unit_scale=True, leave=False, delay=1, dynamic_ncols=True
-    )
+    bar = tqdm(file=say.stream, desc=what, unit=unit, unit_scale=True, leave=False, delay=1, dynamic_ncols=True)
 
     def progress(done: int, total: int) -> None:
         bar.total = total

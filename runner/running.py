@@ -5,7 +5,6 @@ Rule: what is refused is refused before anything is sent or written; what was se
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,9 +15,11 @@ import anyio
 
 from runner import files, partial
 from runner.changing import files_changed, go_over, is_changed
+from runner.consent import confirm
 from runner.drive import Session, drive
 from runner.ending import Ending, command_again, exit_code, share
 from runner.errors import RunDirectoryError, RunnerError
+from runner.forecast import everything, rest_of, told_in
 from runner.keep import Keeper
 from runner.lock import held
 from runner.notify import bell_of
@@ -27,6 +28,7 @@ from runner.opening import (
     Run,
     RunOptions,
     all_there,
+    asked_again,
     constant_model,
     note_prices,
     retried,
@@ -42,10 +44,11 @@ from runner.records import Tally
 from runner.recovery import ranges_of, recover
 from runner.relayout import complete
 from runner.say import Say
-from runner.sources import Spooling
+from runner.sources import Reader, Spooling
 from runner.stop import Leash
 from runner.store import FORMAT, RunDirectory, move_aside
 from runner.transport import Endpoint, Transport
+from runner.trial import draw_sample, remember, summed_up, to_send, with_sample
 from runner.wiring import endpoint_of, engine_of, key_of, transport_of
 
 
@@ -69,6 +72,7 @@ def _run_held(loaded: Loaded, options: RunOptions, say: Say) -> Ending:
         if not instead:
             return _run(loaded, options, say, spooling)
         prepared = _examine(loaded, None, say, options.leash, spooling)
+        _confirm_new(Begun(prepared, directory, options, say), spooling)
         aside = move_aside(directory.root, iso_now()[:19].replace(":", ""))
         say.line(f"moved the old run aside to {aside}")
         with held(directory, iso_now()):
@@ -99,12 +103,25 @@ def _run(loaded: Loaded, options: RunOptions, say: Say, spooling: Spooling) -> E
         relaid = complete(directory)
     saved = directory.read("survey.json") if known else None
     prepared = _examine(loaded, saved, say, options.leash, spooling)
+    if not known:
+        _confirm_new(Begun(prepared, directory, options, say), spooling)
     directory.furnish()
     if not spooling.settle(prepared.survey, saved) and saved and prepared.survey.from_stdin:
         say.line("the input was read from stdin when the run began; going on with that copy, stdin is not read")
     for path in only_copied(prepared.survey):
         say.line(f"{path} is gone; going on with the copy that was made of it when the run began")
     return _run_locked(Begun(prepared, directory, options, say), known and directory.read_run(), saved, relaid=relaid)
+
+
+def _confirm_new(begun: Begun, spooling: Spooling) -> None:
+    """Ask about the money of a run that has not begun, while nothing has been made. Its copies are not there yet."""
+    prepared, rest = begun.prepared, everything(begun.prepared)
+    there = replace(prepared, reader=Reader(prepared.survey, spooling.place))
+    size = begun.options.sample
+    confirm(
+        replace(begun, prepared=there),
+        draw_sample(None, begun.options.new_run, rest, size).left(rest) if size else rest,
+    )
 
 
 def _moments(survey: Mapping[str, Any]) -> list[tuple[str, int, int, str | None]]:
@@ -136,20 +153,24 @@ def _run_locked(
     begun.say.log_to(directory.log)
     if known:
         same_kind(known, begun)
-    if known and (is_changed(begun.prepared, known) or files_changed(begun, known)):
+    changed = known is not None and (is_changed(begun.prepared, known) or files_changed(begun, known))
+    if known and changed:
         relaid = go_over(begun, known) or relaid
     elif not saved or _moments(saved) != _moments(survey.to_json()):
         directory.write("survey.json", survey.to_json())
     before = directory.read_run()
-    members = run_members(begun, before["run"] if before else uuid.uuid4().hex, before)
-    directory.write("run.json", members)
+    members = run_members(begun, before["run"] if before else begun.options.new_run, before)
     ranges = ranges_of(survey, members)
-    run = Run(begun.prepared, directory, begun.options, begun.say, ranges, recover(directory, ranges))
+    run = with_sample(Run(begun.prepared, directory, begun.options, begun.say, ranges, recover(directory, ranges)))
     all_there(run)
+    again = asked_again(run)
+    if known and not (changed and run.options.retry is None):  # else it has been asked about
+        confirm(run, to_send(run, again), bind(told_in, run.prepared, directory, ranges, run.standing))
+    directory.write("run.json", members)
     if not relaid:
         partial.remove(directory)
-    if run.options.retry is not None:
-        run = retried(run, run.options.retry)
+    remember(run)
+    run = retried(run, again)
     say_standing(run, new=known is None)
     keeper = Keeper(directory, run.prepared.spec, run.standing, survey.rows_per_part)
     try:
@@ -179,6 +200,7 @@ def _work(run: Run, keeper: Keeper) -> tuple[RunnerError | None, int | None]:
             run.prepared, run.directory, run.ranges, run.standing, keeper, engine, run.say, max_failures=most
         )
         session.leash, session.bell = run.options.leash, bell
+        session.only = run.drawn.left_by_range(rest_of(run.ranges, run.standing)) if run.drawn else None
         try:
             anyio.run(bind(_drive_connected, session, transport, run.options.signals), backend_options=_loop())
         except RunnerError as error:
@@ -235,6 +257,9 @@ def _finish(run: Run, keeper: Keeper, error: RunnerError | None, signal: int | N
     rows = run.prepared.survey.rows
     totals = keeper.books.total
     done = totals.settled == rows
+    signal = None if done else signal
+    sample = summed_up(run, keeper) if run.drawn and not (error or signal) else None
+    judged = (totals.not_ok, rows) if done or not sample else (sample.rows_not_ok, sample.rows)
     if done and not error:
         _write_manifest(run, totals)
     else:
@@ -243,12 +268,13 @@ def _finish(run: Run, keeper: Keeper, error: RunnerError | None, signal: int | N
         root=run.directory.root,
         rows=rows,
         totals=totals,
-        exit_code=exit_code((error, None if done else signal), totals.not_ok, share(run.options.allow_failed, rows)),
-        command=command_again(run.prepared.loaded.asked),
+        exit_code=exit_code((error, signal), judged[0], share(run.options.allow_failed, judged[1])),
+        command=command_again(run.prepared.loaded.asked, None if sample else run.options.sample),
         error=error,
-        signal=None if done else signal,
+        signal=signal,
         examples=keeper.books.examples,
         fewer=(keeper.books.fewer.rows, keeper.books.fewer.example),
+        sample=sample,
     )
 
 

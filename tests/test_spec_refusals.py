@@ -12,7 +12,6 @@ REFUSED = [
     ("matrix: {model: [a, b]}", "matrix"),
     ("request: {model: [a, b]}", "request.model"),
     ("request: {model: {matrix: [a, b]}}", "request.model"),
-    ("budget: {confirm_above_usd: 0}", "budget.confirm_above_usd"),
     ("engine: batch", "engine"),
     ("engine: ray", "engine"),
 ]

@@ -7,6 +7,7 @@ again.
 """
 
 from runner.pricing.history import history
+from runner.pricing.listed import context_window
 from runner.pricing.lookup import FREE, UNKNOWN, Charge, Market, Prices, price_of
 from runner.pricing.money import cost, upper_bound
 from runner.pricing.price import CATALOGUE, JOB, LIST, SERVER, TIERS, Price, at_tier, words
@@ -24,6 +25,7 @@ __all__ = [
     "Price",
     "Prices",
     "at_tier",
+    "context_window",
     "cost",
     "history",
     "price_of",

@@ -54,6 +54,15 @@ def list_price(model: str, base_url: str, on: date) -> Price | None:
     return None
 
 
+@lru_cache(maxsize=1024)
+def context_window(model: str) -> int | None:
+    """How many tokens a prompt and its answer may have together; None: the list does not say."""
+    for found in _entries(model, "", datetime.combine(date.max, time(12), UTC)):
+        if found.model.context_window is not None:
+            return int(found.model.context_window)
+    return None
+
+
 def _entries(model: str, base_url: str, at: datetime) -> Iterator[Any]:
     for url in (base_url, None) if base_url else (None,):
         for name in candidate_names(model):

@@ -60,6 +60,11 @@ class Spooling:
             for parent in self._parents:
                 parent.rmdir()
 
+    @property
+    def place(self) -> Path | None:
+        """Where the copies lie until they are settled; None: there are none."""
+        return self._place
+
     def file(self, number: int, suffix: str) -> SpoolFile:
         """An empty copy for the input file `number`."""
         place = self._place or self._make()

@@ -25,13 +25,11 @@ def _many(value: Any) -> bool:
 
 
 MATRIX = "several models in one job are not built yet; write one job for each"
-SPENDING = "spending limits are not built yet; leave it null"
 
 #: (where, when, sentence)
 NOT_BUILT: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("matrix", _given, MATRIX),
     ("request.model", _many, MATRIX),
-    ("budget.confirm_above_usd", _given, SPENDING),
     ("engine", _is("batch", "ray"), "only the local engine is built yet; write local"),
 )
 

@@ -141,7 +141,7 @@ def test_check_tells_lines_that_cannot_be_sent_and_names_that_stand_twice(place:
         "warning    rows share a custom_id: r/0 (rows 0, 7, 8, …); r/1 (rows 1, 11); r/2 (rows 2, 9); 2 more\n"
         in done.out
     )
-    assert "2 of the sampled rows cannot be sent; row 3: url: must be /v1/chat/completions" in done.out
+    assert "2 rows cannot be sent and fail; row 3: url: must be /v1/chat/completions" in done.out
     assert "14 rows in 1 file" in done.out
 
 

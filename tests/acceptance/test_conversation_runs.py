@@ -110,4 +110,4 @@ def test_check_says_which_conversations_cannot_be_sent(place: Place) -> None:
     done = place.call("check", "job.yaml")
     assert done.code == 0
     assert "templates  use history, id\n" in done.out
-    assert "2 of the sampled rows cannot be sent; row 3: messages.1.tool_call_id: answers no call" in done.out
+    assert "2 rows cannot be sent and fail; row 3: messages.1.tool_call_id: answers no call" in done.out

@@ -183,7 +183,7 @@ def test_render_check_and_show_name_files_and_read_none(place: Place) -> None:
     assert "there is no such file" in second["error"]
     assert "by its first bytes the file is text/plain" in third["files"][0]["error"]
     checked = place.call("check", "job.yaml").out
-    assert "1 of the sampled rows cannot be sent; row 1: messages.0.content.1.image_url.file: there is no" in checked
+    assert "1 row cannot be sent and fails; row 1: messages.0.content.1.image_url.file: there is no" in checked
     assert place.sent == 0
 
 

@@ -1,0 +1,62 @@
+"""Before money is spent: a question, when it may be more than the job lets go unasked.
+
+Rule: what is left to send is reckoned whole and at most (`budget.confirm_above_usd`); an unknown price is more than any
+number. Whoever cannot be asked has to say so beforehand (`--yes`). Until then nothing has been sent, and nothing has
+been decided that a no would have to undo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+
+from runner.demand import Demand, Told
+from runner.errors import ConsentError
+from runner.forecast import Rest, demand_of
+from runner.opening import Begun
+from runner.progress import rows_bar
+from runner.say import dollars
+
+
+def confirm(begun: Begun, rest: Rest, told: Callable[[], Mapping[str, Told]] = dict) -> None:
+    """Ask, if what `rest` may cost at most is too much to be spent unasked. told: what answers so far say, looked up
+    when it is needed. Raises ConsentError for a no, and where nobody can be asked."""
+    most = begun.job.budget.confirm_above_usd
+    if most is None or begun.options.yes or begun.simulated or not any(rest):
+        return
+    demand = _reckoned(begun, rest, told())
+    at_most = _within_budget(demand.at_most_usd, begun.job.budget.max_usd)
+    if at_most is not None and at_most <= most:
+        return
+    said = f"{'going on' if begun.directory.read_run() else 'this run'} may cost {amount(at_most, demand)}"
+    if begun.options.ask and begun.options.ask(f"{said[0].upper()}{said[1:]}; go on?"):
+        return
+    raise ConsentError(
+        f"{said}; the job asks first above {dollars(most)} (budget.confirm_above_usd)",
+        hint="nothing was sent. --yes goes on (RUNNER_YES=1; in Python yes=True)",
+    )
+
+
+def _reckoned(begun: Begun, rest: Rest, told: Mapping[str, Told]) -> Demand:
+    progress, close = rows_bar(begun.say, "reckoning the cost", sum(map(len, rest)))
+
+    def watched(rows: int) -> None:
+        begun.options.leash.check()
+        progress(rows)
+
+    try:
+        return demand_of(begun.prepared, rest, told, progress=watched)
+    finally:
+        close()
+
+
+def _within_budget(at_most: Decimal | None, max_usd: Decimal | None) -> Decimal | None:
+    return at_most if at_most is None or max_usd is None else min(at_most, max_usd)
+
+
+def amount(at_most: Decimal | None, demand: Demand) -> str:
+    """`at most $12.30 (about $4.10 expected)`."""
+    said = "nobody knows how much (no price or no output cap is known)" if at_most is None else ""
+    said = said or f"at most {dollars(at_most)}"
+    expected = demand.expected_usd
+    return said + (f" (about {dollars(expected)} expected)" if expected is not None else "")
