@@ -8,14 +8,21 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.bill import Bill, bill, by_model_and_day, words
+from runner.bill import Bill, bill, by_model_and_day, fill, words
+from runner.bill.exchanges import FEW, SUMS, Adding
+from runner.columns import attempt_record
 from runner.errors import UsageError
+from runner.journal import Head, Journal, attempt_line
 from runner.reading import read_table
 from runner.records import Attempt, Choice, Completion, Failure, Kind, Request, Settled, Status, Usage
+from runner.recovery import look
+from runner.reopen import Selection, reopen, select
+from runner.standing import status_of
 from tests.made_run import MadeRun, made_run
 
 ROWS = [{"text": f"row {number}", "team": "a" if number % 2 else "b"} for number in range(6)]
@@ -156,6 +163,38 @@ def test_rows_in_journals_count_and_exchanges_of_rows_that_are_not_final_stand_b
     assert keyed(found) == {("b",): Decimal("0.1")}
     assert found.beside["not final"].cost_usd == Decimal("0.4")
     assert (found.total.cost_usd, found.total.wasted) == (Decimal("0.5"), {"not final": Decimal("0.4")})
+
+
+def test_exchanges_of_rows_that_are_sent_again_count_while_they_are_not_final(run: MadeRun) -> None:
+    directory, (part,) = run.directory, run.ranges
+    standing = look(directory, run.ranges, live=False)
+    reopen(directory, directory.read_run() or {}, select(directory, run.ranges, standing, Selection()))
+    again = Journal(directory.journal(0), Head(part.run, 0, part.epoch + 1, part.rows, part.input_hash))
+    again.append(attempt_line(5, attempt_record(attempt(1, "0.4", epoch=2, error_kind="OUTPUT")), again.seed))
+    again.sync()
+    again.close()
+    found = bill([directory.root])
+    assert found.total.cost_usd == Decimal("1.950000000001")
+    assert found.total.exchanges == 9
+    assert found.beside["not final"].cost_usd == Decimal("1.1")
+    assert status_of(directory.root).totals.cost_usd == found.total.cost_usd
+
+
+def test_sums_of_many_tables_are_folded_and_stay_exact() -> None:
+    adding, tables = Adding(["key0"]), 2 * FEW + 3
+    for number in range(tables):
+        keys = pa.array([None, f"k{number % 3}"])
+        exchanges = {name: pa.array([0, 10**12 + 1]) for name in SUMS}
+        adding.add(
+            pa.table({"key0": keys, "status": ["ok", "failed"]}),
+            pa.table({"key0": keys, "reason": pa.array([None, "RATE"])} | exchanges),
+        )
+    assert len(adding._rows) < FEW
+    found = Bill([], ("k",))
+    fill(found, adding, ["key0"])
+    assert found.total.rows == {"ok": tables, "failed": tables}
+    assert found.total.cost_usd == tables * Decimal("1.000000000001")
+    assert found.lines[("k0",)].rows == {"failed": -(-tables // 3)}
 
 
 def test_the_bill_nobody_grouped_is_by_model_and_by_day(run: MadeRun) -> None:

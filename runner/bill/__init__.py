@@ -12,8 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import compress
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from runner.bill.exchanges import TOKENS, Adding, dollars, key_names, of_table
 from runner.bill.grouping import DAY, Names, Reading, Zone, days_in, keys_of
@@ -144,16 +148,24 @@ def _add_records(made: Bill, directory: RunDirectory, reading: Reading, given: t
     keys = key_names(reading.keys)
     adding = Adding(keys)
     for table in records(directory, reading.columns, reading.within):
-        forget(pending, table[f"{reading.prefix}row_index"])
-        adding.add(*of_table(table, reading, days))
+        adding.add(*of_table(final_rows(table, reading.prefix, pending), reading, days))
     fill(made, adding, keys)
 
 
-def forget(pending: dict[int, Any], rows: Any) -> None:
-    """Rows that are final after all are not pending."""
-    if pending:
-        for row in rows.to_pylist():
-            pending.pop(row, None)
+def final_rows(table: Any, prefix: str, pending: dict[int, Tally]) -> Any:
+    """The rows of a table of records that count as final; these are taken out of `pending`.
+
+    A row that is being sent again stands in its part as it was before: while more exchanges of it are known than stand
+    there, it counts by these.
+    """
+    if not pending:
+        return table
+    rows = table[f"{prefix}row_index"].to_pylist()
+    tried = pc.list_value_length(table[f"{prefix}attempts"]).to_pylist()
+    final = [row not in pending or count >= pending[row].exchanges for row, count in zip(rows, tried, strict=True)]
+    for row in compress(rows, final):
+        pending.pop(row, None)
+    return table.filter(pa.array(final, pa.bool_()))
 
 
 def fill(made: Bill, adding: Adding, keys: Sequence[str]) -> None:

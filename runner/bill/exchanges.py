@@ -22,6 +22,8 @@ from runner.bill.grouping import Key, Reading, Zone
 
 PICO = 10**12
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
+#: So many small tables of sums are held before they are added up themselves.
+FEW = 128
 SUMS = ("exchanges", "unknown_exchanges", *TOKENS, "cost_pico", "wasted_pico")
 #: Why an answer is no row's answer: it was cut off and asked for again, or its row was sent again later.
 TRUNCATED, REPLACED = "truncated", "replaced"
@@ -113,6 +115,9 @@ class Adding:
         """What `of_table` makes of a table."""
         self._rows.append(rows.group_by([*self._keys, "status"]).aggregate([([], "count_all")]))
         self._exchanges.append(summed(exchanges, [*self._keys, "reason"], SUMS))
+        if len(self._rows) == FEW:
+            self._rows = [summed(pa.concat_tables(self._rows), [*self._keys, "status"], ["count_all"])]
+            self._exchanges = [summed(pa.concat_tables(self._exchanges), [*self._keys, "reason"], SUMS)]
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Lines of keys, `status` and `count_all`; a group may have several."""

@@ -6,20 +6,22 @@ What the exchanges cost is added up by the machinery of the bill, so that the tw
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path as FilePath
 from typing import Any
 
 from pyarrow import types
 
-from runner.bill import Bill, add_beside, fill, forget, ordered
+from runner.bill import Bill, add_beside, fill, final_rows, ordered
 from runner.bill.exchanges import Adding, key_names, of_table
 from runner.bill.grouping import DAY, Key, Reading, as_text, days_in
 from runner.lock import is_held
 from runner.outputs.choices import Path, choices_in
 from runner.prepare import Prepared
 from runner.reading import prepared_of, ranges_in, records
+from runner.records import Tally
 from runner.recovery import Standing, look
 from runner.report.observe import EXCHANGE, ROW, Seen
 from runner.store import RunDirectory
@@ -55,26 +57,19 @@ def gather(directory: RunDirectory) -> Facts:
     standing = look(directory, ranges, live=held)
     # Rows that become final between the two looks are in the second one only.
     pending = {row: cost for opened in standing.open.values() for row, cost in opened.pending.items()}
-    choices, prefix = _choices(prepared), prepared.job.output.prefix
-    members = [Key(".".join(path), prefix + "parsed", path) for path in choices]
-    keys = [Key("model", prefix + "model"), Key(DAY), *members]
-    adding, seen = [Adding([column]) for column in key_names(keys)], Seen()
-    reasons = Adding([])
-    for table, names in _tables(directory, prepared, keys):
-        forget(pending, table[prefix + "row_index"])
-        both = of_table(table, _reading(keys, prefix), days_in("UTC"))
-        for sums in (*adding, reasons):
+    choices, seen, reasons = _choices(prepared), Seen(), Adding([])
+    keys = _keys(prepared, choices)
+    adding = {column: Adding([column]) for column in key_names(keys)}
+    for table, names in _tables(directory, prepared, (keys, pending)):
+        both = of_table(table, _reading(keys, prepared), days_in("UTC"))
+        for sums in (*adding.values(), reasons):
             sums.add(*both)
-        seen.add(_plain(table, prefix), names)
-    seen.add_tries(
-        attempt
-        for opened in standing.open.values()
-        for row in opened.prior.keys() & pending.keys()
-        for attempt in opened.prior[row]
-    )
+        seen.add(_plain(table, prepared), names)
+    left = ((opened.prior, row) for opened in standing.open.values() for row in opened.prior.keys() & pending.keys())
+    seen.add_tries(attempt for prior, row in left for attempt in prior[row])
     models, days, *answers = (
-        _bill(key, column, sums, (standing, pending))
-        for key, column, sums in zip(keys, key_names(keys), adding, strict=True)
+        _bill(key, column, adding[column], (standing, pending))
+        for key, column in zip(keys, key_names(keys), strict=True)
     )
     return Facts(
         directory=directory,
@@ -92,21 +87,32 @@ def gather(directory: RunDirectory) -> Facts:
     )
 
 
-def _reading(keys: Sequence[Key], prefix: str) -> Reading:
-    return Reading(keys, prefix, ("row_index", *ROW), (*EXCHANGE, *_PAID))
+def _keys(prepared: Prepared, choices: Iterable[Path]) -> list[Key]:
+    """Models, days, and each of the members."""
+    prefix = prepared.job.output.prefix
+    return [Key("model", prefix + "model"), Key(DAY), *(Key(".".join(p), prefix + "parsed", p) for p in choices)]
 
 
-def _tables(directory: RunDirectory, prepared: Prepared, keys: Sequence[Key]) -> Iterator[tuple[Any, Any]]:
+def _reading(keys: Sequence[Key], prepared: Prepared) -> Reading:
+    return Reading(keys, prepared.job.output.prefix, ("row_index", *ROW), (*EXCHANGE, *_PAID))
+
+
+def _tables(
+    directory: RunDirectory, prepared: Prepared, given: tuple[Sequence[Key], dict[int, Tally]]
+) -> Iterator[tuple[Any, Any]]:
     """The final rows, and what people call them: their id, or else their position."""
+    keys, pending = given
     prefix, identity = prepared.job.output.prefix, prepared.job.input.id_column
     named = identity if identity in prepared.input_columns else f"{prefix}row_index"
-    reading = _reading(keys, prefix)
+    reading = _reading(keys, prepared)
     for table in records(directory, list(dict.fromkeys([*reading.columns, named])), reading.within):
-        yield table, as_text(table[named].combine_chunks())
+        final = final_rows(table, prefix, pending)
+        yield final, as_text(final[named].combine_chunks())
 
 
-def _plain(table: Any, prefix: str) -> Any:
-    return table.select([prefix + name for name in (*ROW, "attempts")]).rename_columns([*ROW, "attempts"])
+def _plain(table: Any, prepared: Prepared) -> Any:
+    names = [*ROW, "attempts"]
+    return table.select([prepared.job.output.prefix + name for name in names]).rename_columns(names)
 
 
 def _bill(key: Key, column: str, sums: Adding, beside: tuple[Standing, dict[int, Any]]) -> Bill:
@@ -136,5 +142,12 @@ def _is_leaf(prepared: Prepared, path: Path) -> bool:
 def _written(directory: RunDirectory) -> datetime | None:
     """When rows were last written."""
     paths = [*directory.open_journals().values(), *directory.parts().values()]
-    times = [path.stat().st_mtime for path in paths if path.exists()]
-    return datetime.fromtimestamp(max(times), UTC) if times else None
+    latest = max(map(_changed, paths), default=0.0)
+    return datetime.fromtimestamp(latest, UTC) if latest else None
+
+
+def _changed(path: FilePath) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # sealed meanwhile
+        return 0.0
