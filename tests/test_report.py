@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -253,6 +254,30 @@ def test_visible_text_moves_nothing_and_can_be_written(text: str) -> None:
     assert visible(found) == found
     assert not set(found) & {chr(code) for code in (*range(9), *range(11, 32), 127, 0x202E, 0x2028, 0x85)}
     assert all(letter in found for letter in text if letter.isalnum())
+
+
+def brightness(colour: str) -> float:
+    """Relative luminance as WCAG 2 has it."""
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((brightness(one), brightness(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_text_and_charts_can_be_seen_in_light_in_dark_and_on_paper(run: MadeRun) -> None:
+    schemes = re.findall(r":root \{(.*?)\}", report(run.directory, NOW), re.DOTALL)
+    assert len(schemes) == 3
+    for scheme in schemes:
+        colours = dict(re.findall(r"--(\w+): (#\w{6})", scheme))
+        for ground, name, least in (
+            *(("paper", "ink", 7.0), ("paper", "soft", 4.5), ("notice", "ink", 4.5)),  # AA of text
+            *(("paper", "area", 3.0), ("paper", "edge", 3.0), ("paper", "bad", 3.0)),  # AA of graphics
+        ):
+            assert contrast(colours[ground], colours[name]) >= least, (ground, name)
 
 
 # Where it is written

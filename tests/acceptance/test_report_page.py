@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
-import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from house import environment
+from endpoint import Endpoint, Place, Said, Seen, ok, refused, until
 
 from runner.report import report
 from tests.hostile import RUN
@@ -24,9 +25,13 @@ MADE_AT = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SCRIPT = f"<script>{RUN}</script>"
 
 
-def runner(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "runner", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment())
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with Endpoint() as endpoint:
+        place = Place(tmp_path, endpoint)
+        place.rows(6)
+        place.job(input={"id_column": "id"})
+        yield place
 
 
 @pytest.fixture
@@ -36,35 +41,59 @@ def made(tmp_path: Path) -> MadeRun:
     return made
 
 
-def test_the_page_stands_in_the_run_and_its_place_is_printed(made: MadeRun, tmp_path: Path) -> None:
-    for target in (made.directory.root, tmp_path / "run" / "job.yaml"):
-        done = runner("report", target, cwd=tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
-        page = Path(done.stdout.removesuffix("\n"))
-        assert page == made.directory.root / "report.html"
-        assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+def test_the_page_stands_in_the_run_and_its_place_is_printed(place: Place) -> None:
+    assert place.run().code == 0
+    for target in ("job.yaml", str(place.run_root)):
+        done = place.call("report", target)
+        assert (done.code, done.err) == (0, "")
+        page = Path(done.out.removesuffix("\n"))
+        assert page == place.run_root / "report.html"
+        assert "Run report · finished" in page.read_text(encoding="utf-8")
         assert oct(page.stat().st_mode & 0o777) == "0o600"
-    assert runner("status", made.directory.root, cwd=tmp_path).returncode == 0, "the page is no stranger in the run"
+    assert place.run().code == 0, "the page is no stranger in the run"
 
 
-def test_the_page_goes_to_a_file_or_to_stdout(made: MadeRun, tmp_path: Path) -> None:
-    to_file = runner("report", made.directory.root, "-o", "page.html", cwd=tmp_path)
-    assert (to_file.returncode, to_file.stdout) == (0, "page.html\n")
-    to_stdout = runner("report", made.directory.root, "-o", "-", cwd=tmp_path)
-    assert to_stdout.stdout.startswith("<!doctype html>") and to_stdout.stdout.endswith("</html>\n")
-    assert not (made.directory.root / "report.html").exists()
+def test_the_page_goes_to_a_file_or_to_stdout(place: Place) -> None:
+    assert place.run().code == 0
+    assert place.call("report", "job.yaml", "-o", "page.html").out == "page.html\n"
+    to_stdout = place.call("report", "job.yaml", "-o", "-").out
+    assert to_stdout.startswith("<!doctype html>") and to_stdout.endswith("</html>\n")
+    assert not (place.run_root / "report.html").exists()
 
 
-def test_no_file_but_a_report_is_written_over(made: MadeRun, tmp_path: Path) -> None:
-    job = tmp_path / "run" / "job.yaml"
+def test_no_file_but_a_report_is_written_over(place: Place) -> None:
+    assert place.run().code == 0
+    job = place.root / "job.yaml"
     before = job.read_bytes()
-    done = runner("report", made.directory.root, "-o", job, cwd=tmp_path)
-    assert done.returncode == 2 and "is no report" in done.stderr and job.read_bytes() == before
+    done = place.call("report", "job.yaml", "-o", "job.yaml")
+    assert done.code == 2 and "is no report" in done.err and job.read_bytes() == before
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    done = runner("report", tmp_path, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "") and "is not the directory of a run" in done.stderr
+def test_what_is_no_run_is_refused(place: Place) -> None:
+    done = place.call("report", ".")
+    assert (done.code, done.out) == (2, "") and "is not the directory of a run" in done.err
+
+
+def test_a_run_that_goes_on_has_its_page(place: Place) -> None:
+    def say(seen: Seen) -> Said:
+        row = int(seen.text.split()[-1])
+        if row == 3 and sum(each.text == seen.text for each in place.endpoint.seen) == 1:
+            return refused(429, "Slow down.", "rate_limit_exceeded", retry_after="0.05")
+        return Said(200, ok("fine").body, delay_s=60 if row == 5 else 0)
+
+    place.endpoint.answer = say
+    life = place.start("run", "job.yaml")
+    page = ""
+
+    def five_are_final() -> bool:
+        nonlocal page
+        page = place.call("report", "job.yaml", "-o", "-").out
+        return "The run goes on" in page and '>5</dd><dd class="remark">of 6<' in page
+
+    assert until(five_are_final)
+    assert "not final yet" in page and "<h3>Replies 429</h3>" in page
+    life.signal(signal.SIGKILL)
+    life.wait()
 
 
 def opened(page: str, place: Path, *words: str) -> str:
