@@ -69,7 +69,7 @@ def report(target: Path, output: Path | None, simulate: bool) -> None:
         return
     path = output or directory.root / reporting.NAME
     reporting.write(text, path)
-    click.echo(path)
+    click.echo(bytes(path))
 
 
 def runs_of(path: Path) -> list[Path]:

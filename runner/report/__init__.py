@@ -32,8 +32,8 @@ def report(directory: RunDirectory, now: datetime) -> str:
 
 def write(text: str, path: Path) -> None:
     """Put the page in its place in one step. Raises UsageError for a file that is no report: nothing else is lost."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"{path}: not a file's name in a directory that exists", hint="give the path of a file")
+    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
+        raise UsageError(f"{path} is no file's place", hint="give a file in a directory that exists, or - for stdout")
     if path.exists() and OURS not in (files.read_file(path) or b"")[:200]:
         raise UsageError(f"{path} is there already, and is no report", hint="choose another file")
     files.write_file(path, text.encode(), durable=False)

@@ -8,7 +8,8 @@ and stretched.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
 
 from runner.report.spread import Spread
 from runner.report.text import length, tick_length, tick_moment, tick_numbers
@@ -68,7 +69,7 @@ class Chart:
     shapes: Sequence[Shape]
     height: int = HEIGHT
     gaps: Sequence[Tick] = ()  #: where time is cut out, and how much
-    rules: Sequence[Rule] = field(default=())
+    rules: Sequence[Rule] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +104,12 @@ class Clock:
         return found
 
     def gaps(self) -> list[Tick]:
-        pairs = zip(self.pieces, self.pieces[1:], strict=False)
+        pairs = list(pairwise(self.pieces))
+        shares = [(before.end + after.start) / 2 for before, after in pairs]
+        told = spaced(shares, 1.5 * _LABEL)
         return [
-            Tick(_percent((before.end + after.start) / 2), length((after.first_us - before.last_us) / 1e6))
-            for before, after in pairs
+            Tick(_percent(share), length((after.first_us - before.last_us) / 1e6) if number in told else "")
+            for number, (share, (before, after)) in enumerate(zip(shares, pairs, strict=True))
         ]
 
 
@@ -148,9 +151,9 @@ def rising(clock: Clock, values: Sequence[float], axis: Axis) -> list[Shape]:
     return [Shape("area", "".join(areas)), Shape("line", "".join(lines))]
 
 
-def y_ticks(axis: Axis, sign: str = "", height: int = HEIGHT) -> list[Tick]:
+def y_ticks(axis: Axis, sign: str = "") -> list[Tick]:
     texts = tick_numbers(axis, sign)
-    return [Tick(round(height * (1 - axis.share(t)), 1), text) for t, text in zip(axis.ticks, texts, strict=True)]
+    return [Tick(round(HEIGHT * (1 - axis.share(t)), 1), text) for t, text in zip(axis.ticks, texts, strict=True)]
 
 
 QUANTILES = ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"))

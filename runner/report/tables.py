@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.bill import Bill, Sums
+from runner.bill.exchanges import REPLACED, TRUNCATED
 from runner.bill.exchanges import dollars as of_pico
 from runner.bill.words import places_for
 from runner.records import Status
 from runner.report.examples import Leaders, Reason
 from runner.report.text import cut, length, money, share_of
+from runner.retry import RULES
 
 NAME, MESSAGE = 80, 300  #: characters of a stranger's text that are shown
 NONE = "(none)"
 DAYS = 31
 VALUES = 24
-_WASTE = {"truncated": "cut off and asked for again", "replaced": "replaced by a later answer"}
+_WASTE = {kind.value: f"{kind.value}: {rule.signals}" for kind, rule in RULES.items()}
+_WASTE |= {TRUNCATED: "cut off, and asked for again", REPLACED: "replaced by a later answer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,27 +96,20 @@ def _money(sums: Sums, places: int) -> list[str]:
 
 
 def reasons(lines: Sequence[Mapping[str, Any]], total: Sums, places: int) -> Table:
-    """Exchanges that are no row's answer, by why; beside them what belongs to no final row."""
+    """Exchanges of final rows that are no row's answer, by why, the dearest first."""
     wasted = sorted((line for line in lines if line["reason"] is not None), key=lambda line: -line["wasted_pico"])
-    shown = [
-        (
-            _WASTE.get(line["reason"], line["reason"]),
-            line["exchanges"],
-            line["unknown_exchanges"],
-            of_pico(line["wasted_pico"]),
-        )
-        for line in wasted
-    ]
-    found = [
-        Line((why, f"{exchanges:,}", f"{unknown:,}", money(usd, places), share_of(float(usd), float(total.cost_usd))))
-        for why, exchanges, unknown, usd in shown[:VALUES]
-    ]
     return Table(
         "Exchanges that are no row’s answer",
         ("Why", "Exchanges", "Cost unknown", "Wasted", "Share of the cost"),
-        found,
+        [Line(_reason(line, total, places)) for line in wasted[:VALUES]],
         note="Waste is what was paid for them. A cost that is not known is in no sum.",
     )
+
+
+def _reason(line: Mapping[str, Any], total: Sums, places: int) -> list[str]:
+    usd, why = of_pico(line["wasted_pico"]), line["reason"]
+    counts = [f"{line['exchanges']:,}", f"{line['unknown_exchanges']:,}"]
+    return [_WASTE.get(why, why), *counts, money(usd, places), share_of(float(usd), float(total.cost_usd))]
 
 
 def answers(name: str, bill: Bill, choices: Sequence[str], places: int) -> Table:

@@ -114,7 +114,6 @@ def moment(at: datetime) -> str:
 
 
 def moment_us(at_us: int) -> datetime:
-    """Raises OverflowError for what no calendar holds."""
     return datetime.fromtimestamp(at_us / 1e6, UTC)
 
 
