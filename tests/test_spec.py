@@ -193,7 +193,9 @@ def test_parameters_keep_the_type_they_were_written_with() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", [SMALL, FULL, SMALL + "endpoint: {api_key_file: key.txt}\n"])
+@pytest.mark.parametrize(
+    "text", [SMALL, FULL, SMALL + "endpoint: {api_key_file: key.txt}\n", SMALL + "tags: {t😀: 😀}\n"]
+)
 def test_a_dump_is_json_and_reads_back_as_an_equal_job(text: str) -> None:
     first = job(text)
     again = parse(json.dumps(first.dump(), allow_nan=False), "elsewhere.json", read_file=read_no_file)

@@ -153,6 +153,11 @@ def halved(text: str) -> bool:
     return not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
 
 
+def paired(text: str) -> str:
+    r"""Two halves that follow each other made the one character they stand for: JSON writes an emoji "\ud83d\ude00"."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass") if halved(text) else text
+
+
 def dotted(path: Sequence[Part]) -> str:
     return ".".join(map(str, path))
 

@@ -25,7 +25,7 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from runner.spec.positions import Mistake, Node, Path, Place, halved
+from runner.spec.positions import Mistake, Node, Path, Place, halved, paired
 
 Event = Any  # ruamel's classes name their attributes in slots only, which no type checker sees
 MAX_DEPTH = 60  #: JSON Schemas nest to about 20; Python's own stack ends near 300 of our levels
@@ -186,7 +186,7 @@ class _Reader:
         return number
 
     def _text(self, event: Event, path: Path) -> str:
-        text: str = event.value
+        text = paired(event.value)
         if halved(text):
             self._say(event, path, "holds half a character (a lone surrogate escape)")
             return ""
