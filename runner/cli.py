@@ -171,7 +171,12 @@ def _question(say: Say) -> Callable[[str], bool] | None:
     """How to ask a yes or a no; None where nobody reads or answers."""
     if say.quiet or not (say.on_terminal and sys.stdin and sys.stdin.isatty()):
         return None
-    return lambda question: click.confirm(plain(question), err=True)
+
+    def ask(question: str) -> bool:
+        click.echo(f"{plain(question)} [y/N] ", nl=False, err=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    return ask
 
 
 def _end(ending: Ending, say: Say) -> None:

@@ -28,7 +28,7 @@ def confirm(begun: Begun, rest: Rest, told: Callable[[], Mapping[str, Told]] = d
     at_most = _within_budget(demand.at_most_usd, begun.job.budget.max_usd)
     if at_most is not None and at_most <= most:
         return
-    said = f"{'going on' if begun.directory.read_run() else 'this run'} may cost {amount(at_most, demand)}"
+    said = _words("going on with this run" if begun.directory.read_run() else "this run", at_most, demand)
     if begun.options.ask and begun.options.ask(f"{said[0].upper()}{said[1:]}; go on?"):
         return
     raise ConsentError(
@@ -54,9 +54,9 @@ def _within_budget(at_most: Decimal | None, max_usd: Decimal | None) -> Decimal 
     return at_most if at_most is None or max_usd is None else min(at_most, max_usd)
 
 
-def amount(at_most: Decimal | None, demand: Demand) -> str:
-    """`at most $12.30 (about $4.10 expected)`."""
-    said = "nobody knows how much (no price or no output cap is known)" if at_most is None else ""
-    said = said or f"at most {dollars(at_most)}"
+def _words(what: str, at_most: Decimal | None, demand: Demand) -> str:
+    """`this run may cost at most $12.30 (about $4.10 expected)`."""
+    said = f"{what} may cost at most {dollars(at_most)}" if at_most is not None else ""
+    said = said or f"what {what} may cost is not known (no price, or no cap of the output)"
     expected = demand.expected_usd
-    return said + (f" (about {dollars(expected)} expected)" if expected is not None else "")
+    return said if expected is None else f"{said} (about {dollars(expected)} expected)"

@@ -22,6 +22,8 @@ from runner.say import Say, dollars
 LINE_EVERY_S = 30.0
 BAR_EVERY_S = 0.5
 STATUS_EVERY_S = 10.0
+#: A pass over the input that is done by then shows nothing.
+DELAY_S = 1.0
 WIDE_COLUMNS = 110
 _WIDE = "{n_fmt}/{total_fmt} rows {bar} {percentage:3.0f}%{postfix}"
 _NARROW = "{n_fmt}/{total_fmt} {percentage:.0f}%{postfix}"
@@ -175,7 +177,7 @@ def rows_bar(say: Say, what: str, rows: int) -> tuple[Callable[[int], None], Cal
 def _bar(say: Say, what: str, unit: str) -> tuple[Callable[[int, int], None], Callable[[], None]]:
     if not say.on_terminal or say.quiet:
         return (lambda done, total: None), (lambda: None)
-    bar = tqdm(file=say.stream, desc=what, unit=unit, unit_scale=True, leave=False, delay=1, dynamic_ncols=True)
+    bar = tqdm(file=say.stream, desc=what, unit=unit, unit_scale=True, leave=False, delay=DELAY_S, dynamic_ncols=True)
 
     def progress(done: int, total: int) -> None:
         bar.total = total

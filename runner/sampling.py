@@ -132,15 +132,13 @@ def student(freedom: int) -> float:
 
 
 def share_of(hits: int, size: int, population: int) -> Interval:
-    """The share of all rows that are such ones, from `hits` of a sample of `size` > 0: Wilson's interval."""
+    """The share of all rows that are such ones, from `hits` of a sample of `size` > 0: Wilson's interval, within what
+    has been seen: of many rows they are not all such ones any more, nor all others."""
     share = hits / size
-    if size >= population:
-        return Interval(share, share, share)
-    unseen = (population - size) / (population - 1)
-    squared = Z * Z * unseen
-    centre, below = share + squared / (2 * size), 1 + squared / size
-    reach = math.sqrt(squared * (share * (1 - share) / size + squared / (4 * size * size)))
-    return Interval(max(0.0, (centre - reach) / below), share, min(1.0, (centre + reach) / below))
+    centre, below = share + Z * Z / (2 * size), 1 + Z * Z / size
+    reach = Z * math.sqrt(share * (1 - share) / size + Z * Z / (4 * size * size))
+    least, most = hits / population, (population - size + hits) / population
+    return Interval(max(least, (centre - reach) / below), share, min(most, (centre + reach) / below))
 
 
 def quantile(values: Sequence[float], share: float) -> float:

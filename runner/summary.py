@@ -40,7 +40,7 @@ def sample_lines(sample: Sample) -> list[str]:
     few = "too few rows to tell; draw some more"
     usd = _between(sample.usd, dollars) if sample.usd else "no row's cost is known" if sample.unknown else few
     unknown = f"; {sample.unknown:,} of its rows are of unknown cost" if sample.usd and sample.unknown else ""
-    seconds = _between(sample.seconds, lambda value: duration(round(value))) if sample.seconds else few
+    seconds = _between(sample.seconds, duration) if sample.seconds else few
     found = " (auto finds its own number)" if sample.found else ""
     return [
         f"sample: {sample.rows:,} of {sample.population:,} rows, drawn at random",
@@ -64,7 +64,7 @@ def _lengths(sample: Sample) -> list[str]:
 
 
 def _between(found: Interval, words: Callable[[float], str]) -> str:
-    if found.low == found.high:
+    if words(found.low) == words(found.high):
         return words(found.middle)
     return f"about {words(found.middle)} (95 %: {words(found.low)} to {words(found.high)})"
 

@@ -98,7 +98,7 @@ class Sample:
 def draw_sample(before: Sampled | None, run: str, rest: Sequence[Stretch], size: int) -> Drawn:
     """A sample of the rows that are not final; with the rows of the one before, as long as nothing else was sent."""
     total = sum(part.rows for part in rest)
-    again = [row for row in before.rows if not _is_left(row, rest)] if before and before.total == total else []
+    again = _final(before.rows, rest) if before and before.total == total else []
     others = total - len(again) - sum(map(len, rest))
     if before and again and others != before.others:
         again, others = [], others + len(again)
@@ -140,8 +140,8 @@ def _by_range(rest: Sequence[Stretch], rows: Iterable[int]) -> dict[int, list[in
     return found
 
 
-def _is_left(row: int, rest: Sequence[Stretch]) -> bool:
-    return any(row in rest[number] for number in _by_range(rest, (row,)))
+def _final(rows: Iterable[int], rest: Sequence[Stretch]) -> list[int]:
+    return [row for number, found in _by_range(rest, rows).items() for row in found if row not in rest[number]]
 
 
 def _joined(rest: Sequence[Stretch], rows: Iterable[int]) -> list[Stretch]:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
 import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Self
 
 import pytest
 from endpoint import PATIENCE_S, SOURCE, Done, Endpoint, Life, Place, Said, Seen, environment, ok, refused, until
+from terminal import Terminal
 
 ANSI = "\x1b[31mred\x1b]0;title\x07\x9b2J"  # colours, a window title, and a C1 escape
 
@@ -45,35 +38,6 @@ PIECES = [
     *(r"^\d+/28 ", r" \d+%", r"\b\d+\.\d rows/s\b", r"\b[\d,]+k? tok(ens)?/s\b", r"\$[\d.]+", r"\b0 not ok\b"),
     *(r"\b4 in flight\b", r"\b\d+ s left\b"),
 ]
-
-
-class Terminal:
-    """A pseudo-terminal of so many columns; `text`: all that was written to it."""
-
-    def __init__(self, columns: int) -> None:
-        self._ours, self._theirs = pty.openpty()
-        fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        self.name = os.ttyname(self._theirs)
-        self._data = b""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        with suppress(OSError):  # how Linux says that nobody has the other end open any more
-            while data := os.read(self._ours, 65536):
-                self._data += data
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._theirs)
-        self._reader.join(5)
-        os.close(self._ours)
-
-    @property
-    def text(self) -> str:
-        return self._data.decode().replace("\r\n", "\n")
 
 
 def shown(place: Place, columns: int, *words: str, **env: str) -> str:
