@@ -8,7 +8,7 @@ reckoned at four bytes a token, and by what replies have reported as soon as the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from runner.records import Request, Status, Usage
@@ -130,7 +130,7 @@ class Limits:
     """What bounds the pace: the job's limits."""
 
     in_flight: int
-    found: bool = False  #: the number in flight is left to be found, and a guess here
+    guessed: bool = False  #: the number in flight is left to be found, and a guess here
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
 
@@ -144,6 +144,13 @@ class Demand:
     loads: dict[tuple[str, str | None], Load] = field(default_factory=dict)
     unsendable: int = 0
     example: tuple[int, str] | None = None  #: the first row that cannot be sent, and why
+    everywhere: Told = field(init=False, default_factory=Told)  #: what the answers of all models have told
+    lengths: Told = field(init=False, default_factory=Told)  #: the same without the money
+
+    def __post_init__(self) -> None:
+        for told in self.told.values():
+            self.everywhere.join(told)
+        self.lengths = replace(self.everywhere, priced=0, usd=Decimal(0))
 
     def add(self, request: Request, cap: int | None, tier: str | None = None) -> None:
         load = self.loads.get((request.model, tier))
@@ -159,22 +166,10 @@ class Demand:
     def rows(self) -> int:
         return sum(load.rows for load in self.loads.values())
 
-    @property
-    def everywhere(self) -> Told:
-        """What the answers of all models have told."""
-        total = Told()
-        for told in self.told.values():
-            total.join(told)
-        return total
-
     def told_of(self, model: str) -> Told:
         """Of a model without an answer the others tell the lengths, but not the money."""
         own = self.told.get(model)
-        if own and own.rows:
-            return own
-        others = self.everywhere
-        others.priced, others.usd = 0, Decimal(0)
-        return others
+        return own if own and own.rows else self.lengths
 
     @property
     def prompt_tokens(self) -> int:

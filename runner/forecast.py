@@ -53,11 +53,7 @@ def _left(part: Range, standing: Standing) -> Stretch:
 
 def rest_of_plan(prepared: Prepared, sources: Sequence[int]) -> list[Stretch]:
     """The rows that take no stored answer."""
-    return [
-        Stretch(first, part.rows, frozenset(row for row in range(first, first + part.rows) if sources[row] != NONE))
-        for part in prepared.survey.ranges
-        for first in (part.first,)
-    ]
+    return [part.without([row for row in part if sources[row] != NONE]) for part in everything(prepared)]
 
 
 def demand_of(
@@ -74,10 +70,10 @@ def demand_of(
             progress(seen)
         asked = recipe.asked(row)
         made = asked if isinstance(asked, Failure) else recipe.fitted(asked)
-        if isinstance(asked, Asked) and isinstance(made, Request):
-            demand.add(made, output_cap(asked.body), made.service_tier)
-        elif isinstance(made, Failure):
+        if isinstance(made, Failure):
             demand.refuse(row.index, made.message)
+        elif isinstance(asked, Asked):
+            demand.add(made, output_cap(asked.body), made.service_tier)
         if look:
             look(row, asked, made)
     return demand
@@ -89,7 +85,9 @@ def _rows(prepared: Prepared, rest: Rest, *, with_id: bool) -> Iterator[Row]:
         columns |= {id_column}
     for number, left in enumerate(rest):
         if left:
-            yield from (row for row in prepared.reader.rows(number, columns) if row.index in left)
+            rows = prepared.reader.rows(number, columns)
+            whole = len(left) == prepared.survey.ranges[number].rows
+            yield from rows if whole else (row for row in rows if row.index in left)
 
 
 def told_in(

@@ -46,6 +46,9 @@ class Stretch:
             row += 1
         return row
 
+    def without(self, rows: Collection[int]) -> Stretch:
+        return replace(self, out=frozenset(self.out).union(rows))
+
     def joined(self, rows: Collection[int]) -> Stretch:
         """The same with these rows of the range in it."""
         return replace(self, out=frozenset(self.out).difference(rows))

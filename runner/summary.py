@@ -41,7 +41,7 @@ def sample_lines(sample: Sample) -> list[str]:
     usd = _between(sample.usd, dollars) if sample.usd else "no row's cost is known" if sample.unknown else few
     unknown = f"; {sample.unknown:,} of its rows are of unknown cost" if sample.usd and sample.unknown else ""
     seconds = _between(sample.seconds, duration) if sample.seconds else few
-    found = " (auto finds its own number)" if sample.found else ""
+    found = " (auto finds its own number)" if sample.guessed else ""
     return [
         f"sample: {sample.rows:,} of {sample.population:,} rows, drawn at random",
         f"  the whole job costs {usd}{unknown}",

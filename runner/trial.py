@@ -74,7 +74,7 @@ class Sample:
     seconds: Interval | None  #: to send what is left
     left: int  #: rows that are not final
     in_flight: int  #: at which `seconds` is reckoned
-    found: bool  #: that number is a guess, for it is left to be found
+    guessed: bool  #: that number: it is left to be found
     tokens: Lengths | None
 
     @property
@@ -171,7 +171,7 @@ def summed_up(run: Run, keeper: Keeper) -> Sample | None:
         seconds=_seconds(answers, left, limits),
         left=left,
         in_flight=limits.in_flight,
-        found=limits.found,
+        guessed=limits.guessed,
         tokens=_lengths(answers, run.prepared.prompt.constants),
     )
 

@@ -35,6 +35,7 @@ class Input:
         self.bad = bad
         self.changed = changed
         self.opened: list[int] = []
+        self.read: list[int] = []
         self.columns: Any = "none asked"
 
     def verify(self, range_no: int) -> None:
@@ -45,6 +46,7 @@ class Input:
         self.opened.append(range_no)
         self.columns = columns
         for index in range(range_no * PER_PART, (range_no + 1) * PER_PART):
+            self.read.append(index)
             yield Row(index, None, "line 3 is no JSON") if index in self.bad else Row(index, {"n": index})
 
 
@@ -110,6 +112,17 @@ async def test_every_row_becomes_one_request_in_input_order_and_both_streams_end
     assert fed.rows_sent == [row for row in range(30) if row % 10 not in (7, 8)]
     assert fed.requests[1].reserved_usd == Decimal(1)
     assert (fed.rows.columns, fed.rows.opened) == (frozenset({"n"}), [0, 1, 2])
+
+
+async def test_of_a_sample_only_its_rows_are_fed_and_no_further_row_is_read(tmp_path: Path) -> None:
+    drawn = {0: frozenset({3, 5}), 2: frozenset({20, 21, 27})}
+    opened = OpenRange(ranges(3)[2], done={21})
+    fed = Fed(tmp_path, standing=Standing(open={2: opened}))
+    fed.feeder = Feeder(fed.rows, RECIPE, fed.keeper, fed.window, drawn)
+    await fed.run([ranges(3)[0], ranges(3)[2]])
+    assert fed.rows_sent == [3, 5, 20]
+    assert [event.request.index for event in fed.events if isinstance(event, Settled)] == [27]
+    assert (fed.rows.opened, fed.rows.read) == ([0, 2], [*range(6), *range(20, 28)])
 
 
 async def test_rows_that_cannot_be_made_are_final_and_never_sent(tmp_path: Path) -> None:

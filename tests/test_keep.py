@@ -111,6 +111,17 @@ async def test_final_rows_and_attempts_are_in_the_journal_of_their_range_and_cou
     assert books.total == books.settled
 
 
+async def test_a_range_is_left_open_once_the_rows_that_were_asked_for_are_final(kept: Kept) -> None:
+    left: list[int] = []
+    kept.keeper.only = {0: frozenset({0, 2}), 1: frozenset({101, 103})}
+    kept.keeper.on_enough = left.append
+    await kept.keep([final(0), final(101), final(2)])
+    assert (left, kept.complete) == ([0], [])
+    kept.keeper.leave(0)
+    assert kept.keeper.open[0].done == {0, 2}  # for the partial part of a stop
+    assert sorted(kept.replayed(0).records) == [0, 2]
+
+
 async def test_an_exchange_of_a_row_that_is_not_final_is_on_the_bill(kept: Kept) -> None:
     await kept.keep([ended(1), ended(1, 2), final(0)])
     books = kept.keeper.books

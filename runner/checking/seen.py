@@ -65,18 +65,22 @@ class Seen:
         self._shapes: set[tuple[Any, ...]] = set()
         self._differing = sorted(prepared.dialect.bodies.differing - {"messages"})
         self._roles_differ = "messages" in prepared.dialect.bodies.differing
+        self._differs = bool(prepared.dialect.bodies.differing)
+        self._id_column = prepared.job.input.id_column
         self._contexts: dict[str, TooLong] = {}
 
     def look(self, row: Row, asked: Asked | Failure, made: Request | Failure) -> None:
-        if isinstance(asked, Asked):
+        if isinstance(asked, Failure):
+            return
+        if self._differs or not self._shapes:
             self._judge(asked.body)
-        if isinstance(asked, Asked) and isinstance(made, Request):
-            if len(self._hashes) < MOST_ALIKE_ROWS:
-                self._hashes.append(int(made.hash[:16], 16))
-            known = self._contexts.get(made.model) or self._context(made.model)
-            if known.window is not None:
-                tokens = made.prompt_tokens * known.ratio + (output_cap(asked.body) or 0)
-                known.see(row, tokens, self._prepared.job.input.id_column)
+        if isinstance(made, Failure):
+            return
+        if len(self._hashes) < MOST_ALIKE_ROWS:
+            self._hashes.append(int(made.hash[:16], 16))
+        known = self._contexts.get(made.model) or self._context(made.model)
+        if known.window is not None:
+            known.see(row, made.prompt_tokens * known.ratio + (output_cap(asked.body) or 0), self._id_column)
 
     def _context(self, model: str) -> TooLong:
         told = self._told.get(model)

@@ -78,7 +78,7 @@ class Checked:
         latency_s = demand.latency_s
         guess = f"if an answer takes {GUESSED_LATENCY_S:g} s (a guess)" if latency_s is None else ""
         guess = guess or f"where an exchange has taken {latency_s:.2g} s"
-        found = ", which auto finds itself" if self.limits.found else ""
+        found = ", which auto finds itself" if self.limits.guessed else ""
         seconds = duration(demand.seconds(self.limits))
         yield f"time       about {seconds} at {self.limits.in_flight:,} in flight{found}, {guess}"
 
