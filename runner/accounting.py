@@ -37,7 +37,7 @@ def cost(runs: tuple[Path, ...], by: str | None, tz: str, as_json: bool, as_csv:
         if as_json:
             click.echo(orjson.dumps(words.to_json(made)))
         elif as_csv:
-            click.echo(words.to_csv(made), nl=False)
+            click.echo(words.to_csv(made).encode(), nl=False)
         else:
             _print([*words.summary(made), "", *words.table(made)])
         return

@@ -129,10 +129,11 @@ def _tables(
             yield file.read(columns=paths).select(names).replace_schema_metadata(None)
         return
     index = prepared.job.output.prefix + "row_index"
-    again = set(opened.table[index].to_pylist())
-    base = pq.read_table(part, partitioning=None).replace_schema_metadata(None)
+    newer = opened.table.select(list(dict.fromkeys([*names, index])))
+    again = set(newer[index].to_pylist())
+    base = pq.read_table(part, columns=newer.column_names, partitioning=None).replace_schema_metadata(None)
     kept = base.filter(pa.array([row not in again for row in base[index].to_pylist()], pa.bool_()))
-    together = pa.concat_tables([opened.table, kept.cast(opened.table.schema)])
+    together = pa.concat_tables([newer, kept.cast(newer.schema)])
     yield together.sort_by(index).select(names)
 
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import orjson
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -15,9 +22,10 @@ from hypothesis import strategies as st
 
 from runner.bill import Bill, bill, by_model_and_day, fill, words
 from runner.bill.exchanges import FEW, SUMS, Adding
-from runner.columns import attempt_record
+from runner.bill.grouping import as_text, days_in
+from runner.columns import attempt_record, record
 from runner.errors import UsageError
-from runner.journal import Head, Journal, attempt_line
+from runner.journal import Head, Journal, attempt_line, record_line
 from runner.reading import read_table
 from runner.records import Attempt, Choice, Completion, Failure, Kind, Request, Settled, Status, Usage
 from runner.recovery import look
@@ -142,8 +150,10 @@ def test_a_row_belongs_to_the_day_of_its_last_exchange(run: MadeRun) -> None:
 
 
 def test_an_unknown_column_is_refused_with_the_nearest(run: MadeRun) -> None:
-    with pytest.raises(UsageError, match="did you mean team"):
+    with pytest.raises(UsageError, match="did you mean team") as caught:
         bill([run.directory.root], ("teem",))
+    assert caught.value.hint.startswith("it has text, team, row_index, status, ")
+    assert caught.value.hint.endswith("also parsed.MEMBER, day, run and tags.NAME")
 
 
 def test_two_runs_add_up_and_one_named_twice_counts_once(run: MadeRun, tmp_path: Path) -> None:
@@ -235,6 +245,117 @@ def test_groups_add_up_to_the_sum_over_attempts_to_the_last_digit(
     assert found.total.unknown_exchanges == sum(exchange["cost_usd"] is None for exchange in stored)
     own = sum((row[-1][0] or Decimal(0) for row in given_ if row and row[-1][1] is None), Decimal(0))
     assert found.total.wasted_usd == expected - own
+
+
+ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "America/Sao_Paulo")
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.datetimes(datetime(2009, 1, 1), datetime(2033, 1, 1)), min_size=1), st.sampled_from(ZONES))
+def test_the_days_of_a_time_zone_are_the_calendar_s(instants: list[datetime], zone: str) -> None:
+    array = pa.array(instants, pa.timestamp("us", tz="UTC"))
+    local = [instant.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)).date() for instant in instants]
+    assert days_in(zone)(array).to_pylist() == local
+
+
+def test_a_day_of_23_hours_and_one_of_25_begin_and_end_at_their_own_midnight(tmp_path: Path) -> None:
+    instants = {
+        "2026-03-28T22:59:59.999999Z": "2026-03-28",
+        "2026-03-28T23:00:00.000000Z": "2026-03-29",  # 23 hours long in Berlin
+        "2026-03-29T21:59:59.999999Z": "2026-03-29",
+        "2026-03-29T22:00:00.000000Z": "2026-03-30",
+        "2026-10-24T22:00:00.000000Z": "2026-10-25",  # 25 hours long
+        "2026-10-25T22:59:59.999999Z": "2026-10-25",
+    }
+    made = made_run(tmp_path / "run", ROWS)
+    made.seal(0, [settled(n, answer(), attempt(1, "1", started_at=at)) for n, at in enumerate(instants)])
+    days = bill([made.directory.root], ("day",), "Europe/Berlin")
+    assert {key: sums.cost_usd for (key,), sums in days.lines.items()} == Counter(instants.values())
+
+
+def test_what_a_row_is_grouped_by_is_written_as_people_write_it() -> None:
+    texts = pa.array(["a", "b", None])
+    for array, expected in (
+        (texts.dictionary_encode(), ["a", "b", None]),
+        (texts.cast(pa.string_view()), ["a", "b", None]),
+        (texts.cast(pa.large_string()), ["a", "b", None]),
+        (pa.array([7, None]).dictionary_encode(), ["7", None]),
+        (pa.array([0.1, 2.0, None]), ["0.1", "2", None]),
+        (pa.array([True, None]), ["true", None]),
+        (pa.array([Decimal("1.50")]), ["1.50"]),
+        (pa.array([date(2026, 3, 1)]), ["2026-03-01"]),
+        (pa.array([timedelta(seconds=90)]), ["90.000000"]),
+        (pa.array([b"\xff"]), ["/w=="]),
+        (pa.array([[1, None], None]), ["[1,null]", None]),
+        (pa.array([{"a": "b"}]), ['{"a":"b"}']),
+        (pa.nulls(1), [None]),
+    ):
+        assert as_text(array).to_pylist() == expected, array.type
+
+
+def test_only_what_is_needed_is_read(tmp_path: Path) -> None:
+    """Of a part with megabytes of answers, and of one that is open again."""
+    made = made_run(tmp_path / "run", ROWS)
+    noise = random.Random(7)
+    long = [Completion(Status.OK, (Choice(0, noise.randbytes(500_000).hex(), "stop"),)) for _ in ROWS]
+    made.seal(0, [settled(index, each, attempt(1, "0.1")) for index, each in enumerate(long)])
+    size = made.directory.part(0).stat().st_size
+    assert size > 3_000_000
+    assert read_of_files(lambda: bill([made.directory.root], ("team", "day"))) < size / 10
+    again = Journal(made.directory.journal(0), Head("r-1", 0, 2, 6, made.ranges[0].input_hash))
+    again.append(record_line(record(settled(5, answer(), attempt(1, "0.2")), made.prepared.spec), again.seed))
+    again.sync()
+    again.close()
+    columns = ["row_index", "cost_usd"]
+    assert read_of_files(lambda: read_table(made.directory, columns)) < size / 10
+    assert read_table(made.directory, ["cost_usd"])["cost_usd"].to_pylist() == [0.1] * 5 + [0.2]
+
+
+def read_of_files(work: Callable[[], object]) -> int:
+    """Bytes that this process reads meanwhile."""
+    work()  # modules and time zones are read the first time
+    counter = Path("/proc/self/io")
+    if not counter.exists():
+        pytest.skip("only Linux counts what a process reads")
+    before = int(counter.read_text().split()[1])
+    work()
+    return int(counter.read_text().split()[1]) - before
+
+
+HOSTILE = ["=1+2", "-5", "+cmd|x", "@SUM(A1)", "two\nlines", "a\rb", 'quo"te', ";,", "plain", "\tx", "-5e3", "−5"]
+
+
+def test_csv_is_read_back_as_it_was_and_runs_in_no_spreadsheet(tmp_path: Path) -> None:
+    rows = [{"text": "x", "team": team, "n": -number} for number, team in enumerate(HOSTILE)]
+    made = made_run(tmp_path / "run", rows)
+    made.seal(0, [settled(index, answer(), attempt(1, "0.5")) for index in range(len(rows))])
+    found = bill([made.directory.root], ("team", "n"))
+    lines = list(csv.DictReader(io.StringIO(words.to_csv(found), newline="")))
+    teams = [line["team"] for line in lines]
+    assert sorted(team.removeprefix("'") for team in teams) == sorted(HOSTILE)
+    assert {team for team in teams if team.startswith("'")} == {"'=1+2", "'+cmd|x", "'@SUM(A1)", "'\tx"}
+    assert {line["n"] for line in lines} == {str(-number) for number in range(len(rows))}
+
+
+def test_json_csv_and_the_table_tell_the_same(run: MadeRun) -> None:
+    for by in (("team",), ("status", "parsed.label"), ("day", "team", "model")):
+        made = bill([run.directory.root], by)
+        plain = words.to_json(made)
+        assert orjson.loads(orjson.dumps(plain)) == plain
+        of_csv = list(csv.DictReader(io.StringIO(words.to_csv(made), newline="")))
+        assert len(of_csv) == len(plain["lines"])
+        for line, cells in zip(plain["lines"], of_csv, strict=True):
+            assert [cells[name] for name in by] == [line["key"][name] or "" for name in by]
+            assert [cells[name] for name in words.FIELDS] == [str(line[name]) for name in words.FIELDS]
+        table = [re.split(r" {2,}", line) for line in words.table(made)[1:-1]]
+        shown = [[key or "(none)" for key in line["key"].values()] + figures(line) for line in plain["lines"]]
+        assert table == shown
+
+
+def figures(line: dict[str, Any]) -> list[str]:
+    """As the table rounds them."""
+    money = {name: f"${Decimal(line[name]):.4f}" for name in ("cost_usd", "wasted_usd")}
+    return [str((line | money)[name]) for name in words.FIELDS]
 
 
 def test_csv_and_json_hold_every_digit(run: MadeRun) -> None:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from runner.errors import UsageError
-from runner.export.plain import is_nested, values
+from runner.export.plain import values
 from runner.prepare import Prepared
 
 DAY, RUN = "day", "run"
@@ -48,19 +48,25 @@ class Key:
 
 def as_text(array: Any) -> Any:
     """Any Arrow array as text that people can read; nested values as compact JSON."""
-    if types.is_string(array.type):
+    kind = array.type
+    if types.is_string(kind):
         return array
-    if is_nested(array.type) or not _writable(array.type):
-        found = values(array)
-        return pa.array([None if value is None else orjson.dumps(value).decode() for value in found], pa.string())
-    return array.cast(pa.string())
+    if types.is_dictionary(kind):
+        return as_text(array.dictionary_decode())
+    if any(fits(kind) for fits in _WRITTEN):
+        return array.cast(pa.string())
+    return pa.array([_text(value) for value in values(array)], pa.string())
 
 
-def _writable(kind: Any) -> bool:
-    return any(
-        fits(kind)
-        for fits in (types.is_boolean, types.is_integer, types.is_floating, types.is_decimal, types.is_temporal)
-    ) or (types.is_large_string(kind))
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+
+
+#: What Arrow itself writes as people do.
+_WRITTEN = (
+    *(types.is_large_string, types.is_boolean, types.is_integer, types.is_floating, types.is_decimal),
+    *(types.is_date, types.is_time, types.is_timestamp),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,27 @@
 """A bill for people, for scripts and for spreadsheets.
 
-Rule: JSON and CSV hold every digit, dollars as decimal text; the table for people rounds.
+Rule: JSON and CSV hold every digit, dollars as decimal text; the table for people rounds. CSV is RFC 4180, as in the
+export, and text that a spreadsheet would run as a formula stands behind an apostrophe.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 from runner.bill import Bill, Sums
+from runner.export.writers import defused
 from runner.say import dollars
 
 COUNTS = ("exchanges", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 FIELDS = ("rows", "ok", *COUNTS, "cost_usd", "wasted_usd", "unknown_exchanges")
 _HEADS = {name: name.removesuffix("_tokens").removesuffix("_exchanges").removesuffix("_usd") for name in FIELDS}
 NONE = "(none)"
+_NUMBER = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?")
 
 
 def _exact(usd: Decimal) -> str:
@@ -52,15 +56,22 @@ def _full(sums: Sums) -> dict[str, Any]:
 
 def to_csv(bill: Bill) -> str:
     """One line a group, the keys first; exchanges that belong to no final row last, named in the first column."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*(bill.by or ("part",)), *FIELDS])
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    writer.writerow([*(map(_cell, bill.by) if bill.by else ("part",)), *FIELDS])
     for key, sums in bill.lines.items():
-        writer.writerow([*(key or ("final rows",)), *numbers(sums).values()])
+        writer.writerow([*(map(_cell, key) if key else ("final rows",)), *numbers(sums).values()])
     for reason, sums in bill.beside.items():
         blank = [""] * (len(bill.by) - 1)
         writer.writerow([f"({reason})", *blank, *numbers(sums).values()])
     return out.getvalue()
+
+
+def _cell(text: str | None) -> str | None:
+    """Text of the data; a number below nothing is no formula."""
+    if text is None:
+        return None
+    return text if _NUMBER.fullmatch(text) else defused(text)
 
 
 def summary(bill: Bill) -> list[str]:
