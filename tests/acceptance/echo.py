@@ -1,8 +1,8 @@
 """An endpoint of a few lines that says back what it is asked, and forgets nothing that has reached it.
 
 Rule: a request counts from the instant its last byte is here, whatever happens to its answer, and its number comes back
-as `x-request-id`, so that each attempt in a bill can be laid beside the arrival it stands for. It runs on a thread of
-the test with a loop of its own; everything that tests read is only ever appended to.
+as `x-request-id`, so that each attempt in a bill can be laid beside the arrival it stands for. Everything that tests
+read is only ever appended to.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import Self
+
+from serving import Heard, Served, reply
 
 WORD = "row "  #: every prompt begins with it and the row's ordinal
 PROMPT_TOKENS, COMPLETION_TOKENS = 100, 10
@@ -31,7 +32,7 @@ class Arrival:
 
 
 @dataclass
-class Echo:
+class Echo(Served):
     """`with Echo() as echo:` serves on `echo.base_url`.
 
     latency_s: longest time before an answer, evenly drawn; failing: share of first arrivals of a row answered 500;
@@ -45,65 +46,34 @@ class Echo:
     life: int = 0
     arrivals: list[Arrival] = field(default_factory=list)
     waits: dict[int, float] = field(default_factory=dict)  #: rows that are told 429, and for how many seconds
-    base_url: str = ""
     spent_at_s: float | None = None  #: when this life's ration was used up
 
     def __enter__(self) -> Self:
         self._luck = random.Random(self.seed)
-        self._loop = asyncio.new_event_loop()
         self._open = asyncio.Event()
         self._open.set()
         self._lifted = asyncio.Event()
         self._given = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server = self._loop.run_until_complete(asyncio.start_server(self._talk, "127.0.0.1", 0, backlog=256))
-        self.base_url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop.close()
-
-    async def _end(self) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # the loop closes aborted transports in its next round
+        return super().__enter__()
 
     def hold(self) -> None:
         """Answer nothing from now on."""
-        self._loop.call_soon_threadsafe(self._open.clear)
+        self.later(self._open.clear)
 
     def release(self) -> None:
         """Answer what was held back, and go on answering."""
-        self._loop.call_soon_threadsafe(self._open.set)
+        self.later(self._open.set)
 
     def lift(self) -> None:
         """No ration any more."""
-        self._loop.call_soon_threadsafe(self._lifted.set)
+        self.later(self._lifted.set)
 
     def begin(self, life: int) -> None:
         """From now on arrivals are those of this process of the run."""
         self.life, self._given, self.spent_at_s = life, 0, None
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        try:
-            while True:
-                await self._exchange(await _body(reader), writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            writer.transport.abort()
-
-    async def _exchange(self, body: bytes, writer: asyncio.StreamWriter) -> None:
-        text = json.loads(body)["messages"][-1]["content"]
+    async def exchange(self, heard: Heard, writer: asyncio.StreamWriter) -> None:
+        text = json.loads(heard.body)["messages"][-1]["content"]
         row = int(text.removeprefix(WORD).split(":")[0])
         arrival = Arrival(len(self.arrivals), row, self.life, time.monotonic())
         known = any(before.row == row for before in self.arrivals) if self.failing else True
@@ -126,24 +96,11 @@ class Echo:
         self._given += 1
 
 
-async def _body(reader: asyncio.StreamReader) -> bytes:
-    head = await reader.readuntil(b"\r\n\r\n")
-    lines = head.lower().split(b"\r\n")
-    length = next(line.partition(b":")[2] for line in lines if line.startswith(b"content-length:"))
-    return await reader.readexactly(int(length))
-
-
 def _reply(status: int, text: str, number: int, wait_s: float | None) -> bytes:
     said = _answer(text) if status == 200 else {"error": {"message": "not now", "type": "server_error"}}
-    body = json.dumps(said).encode()
-    lines = [
-        f"HTTP/1.1 {status} Said",
-        "content-type: application/json",
-        f"content-length: {len(body)}",
-        f"x-request-id: {number}",
-    ]
-    lines += [f"retry-after: {wait_s:g}"] if wait_s else []
-    return "\r\n".join([*lines, "", ""]).encode() + body
+    headers = {"content-type": "application/json", "x-request-id": str(number)}
+    headers |= {"retry-after": f"{wait_s:g}"} if wait_s else {}
+    return reply(status, headers, json.dumps(said).encode())
 
 
 def _answer(text: str) -> dict[str, object]:

@@ -15,16 +15,16 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from serving import Heard, Served, reply
 
 import runner
 
@@ -80,69 +80,23 @@ PAGE = Said(404, "<!DOCTYPE html><html><head><title>Not Found</title></head></ht
 
 
 @dataclass
-class Endpoint:
+class Endpoint(Served):
     """`with Endpoint() as endpoint:` serves on a thread; `answer` may be replaced at any time."""
 
     answer: Callable[[Seen], Said] = lambda seen: ok()
     seen: list[Seen] = field(default_factory=list)
-    connections: int = 0
-    port: int = 0
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return self.base_url
 
-    def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server = self._loop.run_until_complete(asyncio.start_server(self._talk, "127.0.0.1", 0, backlog=256))
-        self.port = self._server.sockets[0].getsockname()[1]
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop.close()
-
-    async def _end(self) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # the loop closes aborted transports in its next round
-
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        self.connections += 1
-        try:
-            while True:
-                said = self.answer(await self._request(reader))
-                await asyncio.sleep(said.delay_s)
-                writer.write(_wire(said))
-                await writer.drain()
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            writer.transport.abort()
-
-    async def _request(self, reader: asyncio.StreamReader) -> Seen:
-        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        body = await reader.readexactly(int(headers.get("content-length", 0)))
-        seen = Seen(len(self.seen), first.split(" ")[1], headers, json.loads(body or b"{}"))
+    async def exchange(self, heard: Heard, writer: asyncio.StreamWriter) -> None:
+        seen = Seen(len(self.seen), heard.path, heard.headers, json.loads(heard.body or b"{}"))
         self.seen.append(seen)
-        return seen
-
-
-def _wire(said: Said) -> bytes:
-    body = said.body if isinstance(said.body, bytes) else _text(said.body).encode()
-    headers = {"content-type": "application/json", "content-length": str(len(body)), **said.headers}
-    lines = [f"HTTP/1.1 {said.status} Said", *(f"{name}: {value}" for name, value in headers.items())]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+        said = self.answer(seen)
+        await asyncio.sleep(said.delay_s)
+        body = said.body if isinstance(said.body, bytes) else _text(said.body).encode()
+        writer.write(reply(said.status, {"content-type": "application/json", **said.headers}, body))
 
 
 def _text(body: Any) -> str:

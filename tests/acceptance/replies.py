@@ -1,23 +1,23 @@
 """An endpoint that answers what a script says, byte for byte, and a job of a few rows to send there.
 
 Rule: nothing is added to what the script says but a content-length, so that a test shows what the program makes of
-exactly these bytes. It runs on a thread of the test with a loop of its own; `arrivals` is only ever appended to.
+exactly these bytes. `arrivals` is only ever appended to.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from serving import Heard, Served, reply
 
 from runner.ending import Ending
 from runner.prepare import Asked
@@ -37,11 +37,6 @@ class Said:
     status: int = 200
     after_s: float = 0.0
     headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
-
-    def wire(self) -> bytes:
-        lines = [f"HTTP/1.1 {self.status} Said", *(f"{name}: {value}" for name, value in self.headers.items())]
-        head = "\r\n".join([*lines, f"content-length: {len(self.body)}", "", ""])
-        return head.encode("latin-1") + self.body
 
 
 def message(content: Any = "fine", **members: Any) -> dict[str, Any]:
@@ -66,59 +61,20 @@ def plain(row: int, _: int = 0) -> Said:
     return Said(orjson.dumps(completion(f"answer {row}")))
 
 
-class Replies:
+class Replies(Served):
     """`with Replies(script) as server:`; script(row, nth) is the answer to the nth request (0, 1, …) of a row."""
 
     def __init__(self, script: Callable[[int, int], Said] = plain) -> None:
         self.script = script
         self.arrivals: list[int] = []
-        self.base_url = ""
 
-    def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server = self._loop.run_until_complete(asyncio.start_server(self._talk, "127.0.0.1", 0))
-        self.base_url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop.close()
-
-    async def _end(self) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # the loop closes aborted transports in its next round
-
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        try:
-            while True:
-                row = int(json.loads(await _body(reader))["messages"][-1]["content"].removeprefix(WORD))
-                nth = self.arrivals.count(row)
-                self.arrivals.append(row)
-                said = self.script(row, nth)
-                await asyncio.sleep(said.after_s)
-                writer.write(said.wire())
-                await writer.drain()
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            writer.transport.abort()
-
-
-async def _body(reader: asyncio.StreamReader) -> bytes:
-    head = await reader.readuntil(b"\r\n\r\n")
-    lines = head.lower().split(b"\r\n")
-    length = next(line.partition(b":")[2] for line in lines if line.startswith(b"content-length:"))
-    return await reader.readexactly(int(length))
+    async def exchange(self, heard: Heard, writer: asyncio.StreamWriter) -> None:
+        row = int(json.loads(heard.body)["messages"][-1]["content"].removeprefix(WORD))
+        nth = self.arrivals.count(row)
+        self.arrivals.append(row)
+        said = self.script(row, nth)
+        await asyncio.sleep(said.after_s)
+        writer.write(reply(said.status, said.headers, said.body))
 
 
 @dataclass
