@@ -57,6 +57,10 @@ class Said:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
 
+    def wire(self) -> bytes:
+        body = self.body if isinstance(self.body, bytes) else _text(self.body).encode()
+        return reply(self.status, {"content-type": "application/json", **self.headers}, body)
+
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
 
@@ -85,6 +89,7 @@ class Endpoint(Served):
 
     answer: Callable[[Seen], Said] = lambda seen: ok()
     seen: list[Seen] = field(default_factory=list)
+    port: int = 0
 
     @property
     def url(self) -> str:
@@ -95,8 +100,7 @@ class Endpoint(Served):
         self.seen.append(seen)
         said = self.answer(seen)
         await asyncio.sleep(said.delay_s)
-        body = said.body if isinstance(said.body, bytes) else _text(said.body).encode()
-        writer.write(reply(said.status, {"content-type": "application/json", **said.headers}, body))
+        writer.write(said.wire())
 
 
 def _text(body: Any) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from endpoint import Endpoint, Place, Said, Seen, ok, refused
-from endpoint import _wire as wire
 
 from runner.media import MOST_BYTES
 
@@ -232,7 +231,7 @@ class Sink:
                     self.full.set()
                 await asyncio.wait_for(self.full.wait(), 30)
                 self.here -= 1
-                writer.write(wire(ok()))
+                writer.write(ok().wire())
         except asyncio.IncompleteReadError:
             writer.close()
 
