@@ -89,10 +89,10 @@ class Admission:
         await ticket.called.wait()
         return ticket.admitted
 
-    def paid(self, worst_usd: Decimal | None, cost_usd: Decimal | None) -> None:
-        """What was reserved has been spent: cost_usd of it, or all where that is not known (None)."""
-        if self.budget:
-            self.budget.settle(worst_usd, cost_usd)
+    def paid(self, worst_usd: Decimal | None, cost_usd: Decimal | None) -> bool:
+        """What was reserved has been spent: cost_usd of it, or all where that is not known (None). True: it was more
+        than had been reserved (`Budget.settle`)."""
+        return self.budget is not None and self.budget.settle(worst_usd, cost_usd)
 
     def leave(self, lane: Lane, *, undurable: bool) -> None:
         """The exchange is over. undurable: it settled its row or was paid for, which counts until it is `saved`."""

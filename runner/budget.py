@@ -2,18 +2,25 @@
 
 Rule: spent plus reserved never exceeds the budget. A request's worst case is reserved before it leaves; when it has
 ended its cost takes that place, and where the cost is not known the reservation stays spent.
+
+The worst case is arithmetic about what is sent. A server that bills more all the same (another tier than asked, a cap
+that it ignores, a prompt of its own beside ours) has shown that the arithmetic is short by so many times: from then on
+whatever is in flight and whatever leaves is reserved at that many times its worst case.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
 from runner.pricing import Price, at_tier
 from runner.reask import CAPS
 from runner.wire.encode import output_cap
+
+#: Rounded up, so that a server that bills a little more each time is told of a few times and not with every answer.
+_TWO_DIGITS_UP = Context(prec=2, rounding=ROUND_CEILING)
 
 
 @dataclass(slots=True)
@@ -22,23 +29,55 @@ class Budget:
 
     max_usd: Decimal
     spent_usd: Decimal = Decimal(0)
-    reserved_usd: Decimal = Decimal(0)
+    times: Decimal = Decimal(1)  #: how many times its worst case an exchange has cost, at the most
+    free_was_billed: bool = False  #: a request that costs nothing by its price did, so that no number of times helps
+    _in_flight_usd: Decimal = Decimal(0)  #: by arithmetic
+
+    @property
+    def reserved_usd(self) -> Decimal:
+        return self._in_flight_usd * self.times
 
     @property
     def left_usd(self) -> Decimal:
         return self.max_usd - self.spent_usd - self.reserved_usd
 
+    def at_most(self, worst_usd: Decimal | None) -> Decimal | None:
+        """What a request may cost by all that is known; None: nobody knows. worst_usd: by arithmetic."""
+        if worst_usd is None or (self.free_was_billed and not worst_usd):
+            return None
+        return worst_usd * self.times
+
     def fits(self, worst_usd: Decimal | None) -> bool:
-        """Whether a request that may cost so much may leave; one of unknown worst case never."""
-        return worst_usd is not None and worst_usd <= self.left_usd
+        """Whether a request with this worst case may leave; one of unknown worst case never."""
+        most_usd = self.at_most(worst_usd)
+        return most_usd is not None and most_usd <= self.left_usd
 
     def reserve(self, worst_usd: Decimal | None) -> None:
-        self.reserved_usd += worst_usd or 0
+        self._in_flight_usd += worst_usd or 0
 
-    def settle(self, worst_usd: Decimal | None, cost_usd: Decimal | None) -> None:
-        """The request has ended. cost_usd: None: unknown."""
-        self.reserved_usd -= worst_usd or 0
-        self.spent_usd += (worst_usd or Decimal(0)) if cost_usd is None else cost_usd
+    def settle(self, worst_usd: Decimal | None, cost_usd: Decimal | None) -> bool:
+        """The request has ended. cost_usd: None: unknown. True: it cost more than was thought possible, and whatever is
+        in flight or leaves after it is reckoned dearer."""
+        self._in_flight_usd -= worst_usd or 0
+        if cost_usd is None:
+            self.spent_usd += self.at_most(worst_usd) or 0
+            return False
+        self.spent_usd += cost_usd
+        return self._learns(worst_usd or Decimal(0), cost_usd)
+
+    def recall(self, times: Decimal | None) -> None:
+        """An earlier process has learned this. None: that a request was billed which costs nothing by its price."""
+        self.free_was_billed |= times is None
+        self.times = max(self.times, times or self.times)
+
+    def _learns(self, worst_usd: Decimal, cost_usd: Decimal) -> bool:
+        if cost_usd <= worst_usd * self.times:
+            return False
+        if not worst_usd:
+            known, self.free_was_billed = self.free_was_billed, True
+            return not known
+        self.times = _TWO_DIGITS_UP.divide(cost_usd, worst_usd)
+        return True
 
 
 def lacking(constants: Mapping[str, Any], given: Collection[str], price: Price | None) -> Iterator[str]:

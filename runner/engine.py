@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
@@ -43,6 +44,7 @@ class LocalEngine:
         self.lanes.on_room = self._hire
         self.slots = self.lanes.slots
         self.bug: Exception | None = None
+        self.on_dearer: Callable[[Request, Decimal], None] = lambda request, cost_usd: None
         self._admission: Admission | None = None
         self._start_worker: Callable[[], object] = lambda: None
         many = WORKERS_FOR_MODELS if settings.terms.model_is_template else 0
@@ -219,7 +221,9 @@ class LocalEngine:
                 self._admission.leave(lane, undurable=False)
                 raise
             if isinstance(ended, Exchange):
-                self._admission.paid(worst_usd, ended.attempt.cost_usd)
+                cost_usd = ended.attempt.cost_usd
+                if self._admission.paid(worst_usd, cost_usd) and cost_usd is not None:
+                    self.on_dearer(work.asking, cost_usd)
                 return ended
             lane.give_back(tokens)
             self._admission.paid(worst_usd, Decimal(0))
@@ -247,12 +251,20 @@ class LocalEngine:
     async def _talk(self, work: Work, body: bytes) -> Exchange:
         sent_at, at = self.wiring.clock(), iso_now()
         mark = work.lane.mark(sent_at)
-        self.wiring.sent(work.asking, work.n, at)
+        self.wiring.sent(self._reckoned(work.asking), work.n, at)
         reply = await self.wiring.send(body)
         if isinstance(reply, Reply):
             work.lane.read(self.wiring.clock(), mark, self.wiring.readings(reply))
         outcome = reply if isinstance(reply, Failure) else self.wiring.judge(reply, work.asking)
-        return work.ended(outcome, (at, sent_at, self.wiring.clock() - sent_at), self.wiring)
+        reserved_usd = self._reckoned(work.asking).reserved_usd
+        return work.ended(outcome, (at, sent_at, self.wiring.clock() - sent_at), self.wiring, reserved_usd)
+
+    def _reckoned(self, request: Request) -> Request:
+        """The request with what it may cost by all that the run has seen: the worst case that is written down."""
+        budget = self.settings.budget
+        if budget is None or budget.times == 1:
+            return request
+        return replace(request, reserved_usd=budget.at_most(request.reserved_usd))
 
     def _verdict(self, work: Work, exchange: Exchange) -> Settled | Again | RunnerError:
         outcome = exchange.outcome

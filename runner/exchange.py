@@ -8,6 +8,7 @@ with the one that it has.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 
 from runner.columns import is_answer
 from runner.halts import Watch
@@ -70,12 +71,14 @@ class Work:
         last = self.attempts[-1:] if is_answer(self.attempts[-1].error_kind) else []
         return SoFar(self.counted, self.spent_s, (*self.answers, *last), self.request.body)
 
-    def ended(self, outcome: Outcome, times: tuple[str, float, float], wiring: Wiring) -> Exchange:
+    def ended(
+        self, outcome: Outcome, times: tuple[str, float, float], wiring: Wiring, reserved_usd: Decimal | None
+    ) -> Exchange:
         """An exchange is over. times: when it was sent, as text and by the clock, and how many seconds it took."""
         at, sent_at, seconds = times
         self.spent_s += seconds
         timed = (at, seconds, sent_at - self.ready_at)
-        attempt = _attempt(self, outcome, timed, charge_of(self.asking, outcome, wiring))
+        attempt = _attempt(self, outcome, timed, charge_of(self.asking, outcome, wiring), reserved_usd)
         self.attempts.append(attempt)
         return Exchange(outcome, attempt, sent_at)
 
@@ -128,7 +131,9 @@ def charge_of(request: Request, outcome: Outcome, wiring: Wiring) -> Charge:
     return wiring.charge(request.model, outcome.usage, used or request.service_tier)
 
 
-def _attempt(work: Work, outcome: Outcome, times: tuple[str, float, float], charge: Charge) -> Attempt:
+def _attempt(
+    work: Work, outcome: Outcome, times: tuple[str, float, float], charge: Charge, reserved_usd: Decimal | None
+) -> Attempt:
     at, seconds, waited_s = times
     failed = outcome if isinstance(outcome, Failure) else None
     answer = outcome if isinstance(outcome, Completion) else outcome.answer
@@ -149,7 +154,7 @@ def _attempt(work: Work, outcome: Outcome, times: tuple[str, float, float], char
         cost_usd=charge.usd,
         answer=answer_text(answer.choices[0]) if answer and falls_short(outcome) else None,
         price_source=charge.source,
-        reserved_usd=work.asking.reserved_usd,
+        reserved_usd=reserved_usd,
     )
 
 

@@ -154,12 +154,27 @@ def _setting(failure: Failure, terms: Terms) -> RunnerError:
 
 def used_up(budget: Budget, worst_usd: Decimal | None) -> RunnerError:
     """Nothing is in flight and there is no room for another row. worst_usd: of the cheapest that waits."""
-    spent = f"${budget.spent_usd.normalize():f} of ${budget.max_usd.normalize():f} are spent"
-    need = "what it costs at most is not known" if worst_usd is None else f"that may cost ${worst_usd.normalize():f}"
-    return StoppedError(
-        f"the budget has no room for another row, {need}: {spent} (requests of unknown cost at their worst case)",
-        hint=f"raise it: the same command with --max-usd and more than {budget.max_usd.normalize():f}; no row is lost",
+    most_usd = budget.at_most(worst_usd)
+    spent = (
+        f"{_usd(budget.spent_usd)} of {_usd(budget.max_usd)} are spent (requests of unknown cost at their worst case)"
     )
+    if most_usd is None:
+        return StoppedError(
+            f"the budget has no room for another row, what it costs at most is not known: {spent}",
+            hint="give the price that is billed (pricing) and an output cap; the same command goes on, no row is lost",
+        )
+    dearer = f", {budget.times.normalize():f} times what is possible, as others have" if budget.times > 1 else ""
+    enough = f"--max-usd {(budget.spent_usd + most_usd).normalize():f}"
+    return StoppedError(
+        f"the budget has no room for another row, that may cost {_usd(most_usd)}{dearer}: {spent}",
+        hint=f"raise it: the same command with {enough} or more goes on (`runner check` tells what the rest may cost); "
+        "no row is lost",
+    )
+
+
+def _usd(amount: Decimal) -> str:
+    """Exact, where a rounded figure might be one that does not do."""
+    return f"${amount.normalize():f}"
 
 
 def duration(seconds: float) -> str:

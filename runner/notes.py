@@ -1,9 +1,10 @@
 """notes.jsonl: durable facts of a run that are no rows.
 
-Rule: append-only, each line with the checksum of the journals, durable when `add` returns. Two kinds:
+Rule: append-only, each line with the checksum of the journals, durable when `add` returns. Three kinds:
 
     reopen   range, epoch, rows, input_hash, change     these rows of the range are to be sent again at this epoch
     sample   rows, others, total                        these rows were drawn, in this order; the last note holds
+    dearer   model, price, times                        an exchange cost so many times its worst case by this price
 
 A note of the first kind holds only when run.json lists its `change`: that file is replaced in one step, so a decision
 about many ranges is taken as a whole or not at all.
@@ -11,8 +12,9 @@ about many ranges is taken as a whole or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import orjson
 from runner import files
 from runner.journal import intact_lines, seal_line, seed
 
+NOTES = "notes.jsonl"
 #: Stands for the range in the checksum of notes.
 NO_RANGE = -1
 
@@ -46,7 +49,19 @@ class Sampled:
     total: int
 
 
-def add(path: Path, run: str, notes: Iterable[Reopened | Sampled]) -> None:
+@dataclass(frozen=True, slots=True)
+class Dearer:
+    """An exchange of `model` cost more than it could by `price` (rates as decimal text)."""
+
+    model: str
+    price: Mapping[str, Any]
+    times: Decimal | None  #: None: it was to cost nothing
+
+
+Note = Reopened | Sampled | Dearer
+
+
+def add(path: Path, run: str, notes: Iterable[Note]) -> None:
     """Write notes down; durable when it returns."""
     start = seed(run, NO_RANGE)
     lines = [seal_line(_payload(note), start) for note in notes]
@@ -77,6 +92,12 @@ def sampled(path: Path, run: str) -> Sampled | None:
     return last
 
 
+def dearer(path: Path, run: str) -> list[Dearer]:
+    """What exchanges have cost beyond their worst case."""
+    found = (members for members in _lines(path, run) if members["line"] == "dearer")
+    return [Dearer(each["model"], each["price"], each["times"] and Decimal(each["times"])) for each in found]
+
+
 def _lines(path: Path, run: str) -> Iterator[dict[str, Any]]:
     data = files.read_file(path) or b""
     for line in intact_lines(data, seed(run, NO_RANGE)):
@@ -84,7 +105,10 @@ def _lines(path: Path, run: str) -> Iterator[dict[str, Any]]:
             yield orjson.loads(data[line.start : line.end])
 
 
-def _payload(note: Reopened | Sampled) -> bytes:
+def _payload(note: Note) -> bytes:
+    if isinstance(note, Dearer):
+        times = None if note.times is None else f"{note.times:f}"
+        return orjson.dumps({"line": "dearer", "model": note.model, "price": note.price, "times": times})[:-1]
     if isinstance(note, Sampled):
         facts = {"line": "sample", "rows": note.rows, "others": note.others, "total": note.total}
         return orjson.dumps(facts)[:-1]

@@ -135,7 +135,7 @@ class _Survey:
         self._run = known.get("run") or (ranges[0].run if ranges else "")
         self._carried_usd = Decimal(known.get("unknown_usd", "0"))
         self._journals = {number: files.read_file(path) for number, path in directory.open_journals().items()}
-        self._notes = notes.read(directory.root / "notes.jsonl", self._run, known.get("changes", ()))
+        self._notes = notes.read(directory.root / notes.NOTES, self._run, known.get("changes", ()))
 
     def standing(self, *, live: bool, mend: bool) -> Standing:
         standing = Standing(removed=self._removed())

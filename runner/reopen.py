@@ -70,6 +70,6 @@ def reopen(directory: RunDirectory, run: Mapping[str, Any], found: Sequence[note
     """Make it so: the notes, then run.json (`run`, its members), which makes them hold. The manifest goes first: from
     here on not every row is final."""
     files.remove(directory.root / "manifest.json")
-    notes.add(directory.root / "notes.jsonl", run["run"], found)
+    notes.add(directory.root / notes.NOTES, run["run"], found)
     changes = [*run.get("changes", ()), *dict.fromkeys(note.change for note in found)]
     directory.write("run.json", {**run, "changes": changes})

@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 
-from runner import files, partial
+from runner import files, overrun, partial
 from runner.changing import files_changed, go_over, is_changed
 from runner.consent import confirm
 from runner.drive import Session, drive
@@ -195,6 +195,7 @@ def _work(run: Run, keeper: Keeper) -> tuple[RunnerError | None, int | None]:
     with _endpoint(run) as endpoint:
         transport = transport_of(run.prepared, endpoint, key)
         engine = engine_of(run.prepared, keeper, transport, key)
+        overrun.watch(run, engine)
         most = share(run.options.max_failures, run.prepared.survey.rows)
         session = Session(
             run.prepared, run.directory, run.ranges, run.standing, keeper, engine, run.say, max_failures=most

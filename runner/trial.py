@@ -18,15 +18,13 @@ from runner.answered import of_rows
 from runner.demand import Answer, Limits
 from runner.forecast import Rest, limits_of, rest_of
 from runner.keep import Keeper
-from runner.notes import Reopened, Sampled
+from runner.notes import NOTES, Reopened, Sampled
 from runner.opening import Run
 from runner.records import Status
 from runner.recovery import Standing
 from runner.sampling import Interval, Stretch, draw, mean_of, quantile, share_of
 from runner.store import RunDirectory
 from runner.wire.encode import output_cap
-
-NOTES = "notes.jsonl"
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,7 @@ LAYERS = {
         "changing",
         "drive",
         "simulator",
+        "overrun",
         "running",
     ],
     "faces": [

@@ -49,6 +49,39 @@ def test_a_request_without_a_worst_case_never_fits() -> None:
     assert not Budget(usd("1000")).fits(None)
 
 
+def test_a_server_that_bills_more_than_was_possible_makes_everything_dearer() -> None:
+    budget = Budget(usd("1"))
+    budget.reserve(usd("0.1"))
+    budget.reserve(usd("0.2"))
+    assert budget.settle(usd("0.1"), usd("0.1342"))
+    assert (budget.times, budget.spent_usd) == (usd("1.4"), usd("0.1342"))  # rounded up
+    assert budget.reserved_usd == usd("0.28")  # what is in flight too
+    assert (budget.fits(usd("0.4")), budget.fits(usd("0.5"))) == (True, False)
+    assert not budget.settle(usd("0.2"), usd("0.27"))  # no more than was reserved by now
+    budget.reserve(usd("0.2"))
+    budget.settle(usd("0.2"), None)
+    assert budget.spent_usd == usd("0.1342") + usd("0.27") + usd("0.28")
+
+
+def test_what_is_free_by_its_price_and_was_billed_is_not_sent_any_more() -> None:
+    budget = Budget(usd("1"))
+    assert budget.fits(usd("0"))
+    assert budget.settle(usd("0"), usd("0.01"))
+    assert not budget.settle(usd("0"), usd("0.01"))  # and told once
+    assert (budget.fits(usd("0")), budget.fits(usd("0.1")), budget.times) == (False, True, 1)
+
+
+@pytest.mark.parametrize(
+    ("times", "fits"), [(["1.5", "3", "2"], [True, False]), ([None], [True, True]), ([], [True, True])]
+)
+def test_what_earlier_processes_have_learned_holds(times: list[str | None], fits: list[bool]) -> None:
+    budget = Budget(usd("1"))
+    for each in times:
+        budget.recall(each and usd(each))
+    assert [budget.fits(usd(worst)) for worst in ("0.3", "0.4")] == fits
+    assert budget.fits(usd("0")) == (None not in times)
+
+
 @pytest.mark.parametrize(
     ("constants", "names", "price", "said"),
     [
@@ -78,6 +111,8 @@ class Till:
         self.rows = rows
         self.billed = Decimal(0)
         self.most_at_once = Decimal(0)
+        self.times: Decimal | None = None  #: each exchange is billed this many times its worst case
+        self.dearer: list[tuple[Request, Decimal]] = []
         self.settled: list[Settled] = []
         self.taken: set[int] = set()
         wiring = Wiring(
@@ -90,6 +125,7 @@ class Till:
         )
         terms = Terms(max_wait_s=1e6, outage_s=1e6)
         self.engine = LocalEngine(wiring, Settings(terms=terms, budget=budget, max_backoff_s=1.0, **more))
+        self.engine.on_dearer = lambda request, cost_usd: self.dearer.append((request, cost_usd))
         begin = self.engine._begin
 
         def begun(request: Request) -> Any:
@@ -102,7 +138,7 @@ class Till:
         self.most_at_once = max(self.most_at_once, self.budget.spent_usd + self.budget.reserved_usd)
         await anyio.sleep(self.luck.random())
         worst = Decimal(body.decode())
-        if self.luck.random() < 0.2:  # it may have been billed, and at most the worst case
+        if self.times is None and self.luck.random() < 0.2:  # it may have been billed, and at most the worst case
             self.billed += worst * self.luck.choice([0, 1])
             return Failure(Kind.TIMEOUT, "late", billed=Billed.MAYBE)
         if self.luck.random() < 0.1:
@@ -112,6 +148,7 @@ class Till:
     def _judge(self, request: Request) -> Outcome:
         assert request.reserved_usd is not None
         cost = (request.reserved_usd * self.luck.randint(0, 1000)).quantize(Decimal(1)) / 1000
+        cost = request.reserved_usd * self.times if self.times else cost
         self.billed += cost
         return Completion(Status.OK, (Choice(0, "x", "stop"),), Usage(total_tokens=int(cost * 1000)))
 
@@ -142,6 +179,25 @@ class Till:
             async for event in take:
                 self.settled += [event] if isinstance(event, Settled) else []
                 self.engine.saved(1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 60), st.integers(11, 49), st.integers(1, 12), st.integers(0, 90), st.integers(0, 2**32))
+def test_a_server_that_bills_a_multiple_is_kept_within_the_budget_too(
+    rows: int, tenths: int, concurrency: int, more: int, seed: int
+) -> None:
+    """As long as the first replies, whose requests left before anybody could know, do not use it up."""
+    times = Decimal(tenths) / 10
+    budget = Budget(times * concurrency * 10 + more)
+    till = Till(budget, [row(n, "10") for n in range(rows)], seed, concurrency=concurrency)
+    till.times = times
+    stop = till.run()
+    assert till.billed <= budget.max_usd
+    assert budget.reserved_usd == 0
+    assert (len(till.settled) == rows) != stop.is_set
+    if stop.is_set:
+        assert budget.left_usd < 10 * budget.times
+    assert [request.index for request, _ in till.dearer[:1]] == [each.request.index for each in till.settled[:1]]
 
 
 def row(index: int, worst: str) -> Request:
@@ -190,5 +246,5 @@ def test_a_cheaper_row_goes_before_one_for_which_there_is_no_room() -> None:
     stop = till.run()
     assert [each.request.index for each in till.settled] == [2]
     assert isinstance(stop.reason, StoppedError)
-    assert "that may cost $6" in stop.reason.message
-    assert "--max-usd" in str(stop.reason.hint)
+    assert "that may cost $6: $" in stop.reason.message
+    assert f"--max-usd {(budget.spent_usd + 6).normalize():f} or more" in str(stop.reason.hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -120,6 +121,37 @@ def test_a_worst_case_stays_in_the_bill_through_sealing_retry_and_a_moved_row(pl
     assert Decimal(told["unknown_usd_at_most"]) == first.unknown_usd
     said = place.call("cost", "runs/trial").out
     assert "unknown    4 of the exchanges are of unknown cost, and not in it: at most $0.0014 together" in said
+
+
+@pytest.mark.parametrize(
+    ("replied", "changes"),
+    [
+        ({"usage": {"prompt_tokens": 100, "completion_tokens": 60}}, {}),  # a cap that is ignored
+        ({"usage": {"prompt_tokens": 310, "completion_tokens": 10}}, {}),  # a prompt beside ours
+        ({"service_tier": "priority"}, {"pricing": {"m-1": {"priority": 3}}}),  # a tier that was not asked for
+    ],
+)
+def test_a_server_that_bills_more_than_was_possible_is_told_of_and_reckoned_dearer(
+    place: Place, replied: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    said = ok()
+    place.endpoint.answer = lambda seen: Said(200, said.body | replied)
+    place.job(budget={"max_usd": 0.01}, **changes)
+    done = place.run("-c", "4")
+    assert done.code == 3
+    assert re.search(r"warning: row \d cost \$", done.err)
+    assert " at most $0.00035 was possible by its price and its output cap: to keep the budget" in done.err
+    assert done.err.count("warning: ") == 1
+    first, sent = spent(place), place.sent
+    assert first <= Decimal("0.01")
+    assert "times what is possible, as others have" in done.errors[0]
+    raised = first + 3 * first / sent + Decimal("0.0002")  # what three rows cost, and not a fourth
+    again = place.run("-c", "4", "--max-usd", f"{raised:.6f}")
+    assert (again.code, place.sent) == (3, sent + 3)  # it is known before the first request of this process
+    assert spent(place) <= raised
+    place.endpoint.answer = lambda seen: ok()
+    place.job(budget={"max_usd": 0.01}, **changes)
+    assert place.run("--max-usd", "1").code == 0
 
 
 def _has_sent(place: Place, enough: int) -> bool:
