@@ -26,7 +26,7 @@ from runner.parts import Shape
 from runner.pricing import Market, Prices
 from runner.recipe import Means, Recipe, recipe_of
 from runner.sources import DIRECTORY, STDIN, Reader, Spooling, copies_stand, expand
-from runner.spec import JobSpec, parse
+from runner.spec import JobSpec, kept, parse
 from runner.spec.body import PARAMETERS
 from runner.store import RunDirectory
 from runner.survey import Survey, SurveyOptions, stale, survey
@@ -132,8 +132,18 @@ def of_run(directory: RunDirectory, sets: tuple[str, ...] = ()) -> Loaded:
         )
     asked = Asked(Path(known["job_file"]), sets, output=directory.root, simulate=known["simulated"])
     if not sets:
-        return Loaded(JobSpec.model_validate(known["job"]), asked)
+        return Loaded(_kept_job(directory, known["job"]), asked)
     return Loaded(parse(known["job"], "run.json", read_file=_no_file, overrides=sets), asked)
+
+
+def _kept_job(directory: RunDirectory, plain: Any) -> JobSpec:
+    try:
+        return kept(plain, str(directory.root / "run.json"))
+    except JobError as error:
+        raise RunDirectoryError(
+            f"the run's job is damaged, or of another version of runner: {error}",
+            hint="restore run.json, or go on with the version that started the run",
+        ) from error
 
 
 def _no_file(name: str) -> str:

@@ -126,15 +126,29 @@ def _tables(
         return
     if opened is None or opened.epoch <= read_footer(part).epoch:
         with pq.ParquetFile(part) as file:  # a dataset's reader takes no path into a list
+            _refuse_other(part, file.schema, paths)
             yield file.read(columns=paths).select(names).replace_schema_metadata(None)
         return
     index = prepared.job.output.prefix + "row_index"
     newer = opened.table.select(list(dict.fromkeys([*names, index])))
     again = set(newer[index].to_pylist())
-    base = pq.read_table(part, columns=newer.column_names, partitioning=None).replace_schema_metadata(None)
+    with pq.ParquetFile(part) as file:
+        _refuse_other(part, file.schema, newer.column_names)
+        base = file.read(columns=newer.column_names).select(newer.column_names).replace_schema_metadata(None)
     kept = base.filter(pa.array([row not in again for row in base[index].to_pylist()], pa.bool_()))
     together = pa.concat_tables([newer, kept.cast(newer.schema)])
     yield together.sort_by(index).select(names)
+
+
+def _refuse_other(part: Path, schema: Any, paths: Sequence[str]) -> None:
+    """Raises RunDirectoryError for a part without one of these columns, or members of one."""
+    leaves = {schema.column(number).path for number in range(len(schema))}
+    known = {".".join(leaf.split(".")[:depth]) for leaf in leaves for depth in range(1, leaf.count(".") + 2)}
+    if lacking := [path for path in paths if path not in known]:
+        raise RunDirectoryError(
+            f"{part} is damaged, or of another version of runner: it has no column {', '.join(lacking)}",
+            hint="restore it, or read it with the version that wrote it",
+        )
 
 
 def _open_rows(prepared: Prepared, directory: RunDirectory, part: Range) -> _OpenRows | None:

@@ -25,6 +25,8 @@ from runner import files
 from runner.errors import RunDirectoryError
 
 FORMAT = 1
+#: Members of run.json that every version has written.
+ESSENTIAL = ("run", "epoch", "simulated", "name", "job_file", "job")
 #: The names in a run directory, those of later milestones included.
 OURS = frozenset(
     {"run.json", "survey.json", "journal", "results", "manifest.json", "status.json", "run.log", "lock"}
@@ -146,13 +148,20 @@ class RunDirectory:
         files.write_file(self.root / name, json.dumps(members, indent=1).encode() + b"\n", durable=durable)
 
     def read_run(self) -> dict[str, Any] | None:
-        """run.json; raises RunDirectoryError when a later version of this program wrote it."""
+        """run.json; raises RunDirectoryError when another version of this program wrote it."""
         run = self.read("run.json")
-        if run and run.get("format") != FORMAT:
+        if run is None:
+            return None
+        if run.get("format") != FORMAT:
             raise RunDirectoryError(
                 f"{self.root} was written by another version of runner (format {run.get('format')}, this one writes "
                 f"{FORMAT})",
                 hint="go on with the version that started it, or choose another directory with -o",
+            )
+        if lacking := [name for name in ESSENTIAL if name not in run]:
+            raise RunDirectoryError(
+                f"{self.root / 'run.json'} is damaged, or of another version of runner: it lacks {', '.join(lacking)}",
+                hint="restore it, or go on with the version that started it",
             )
         return run
 

@@ -368,6 +368,7 @@ def test_the_name_of_a_new_run_and_of_what_is_made_above_it_is_durable_first(
     assert synced == [tmp_path / "a" / "b", tmp_path / "a", tmp_path]
     directory.claim()
     assert synced[3:] == [tmp_path / "a" / "b"]  # the process before may have died on the way here
-    directory.write("run.json", {}, durable=False)
+    members = {"format": 1, "run": "r", "epoch": 1, "simulated": False, "name": "n", "job_file": "j", "job": {}}
+    directory.write("run.json", members, durable=False)
     directory.claim()
     assert len(synced) == 4

@@ -119,6 +119,31 @@ def test_the_page_says_what_ran_what_became_of_it_and_what_it_cost(run: MadeRun)
         assert said in text
 
 
+@pytest.mark.parametrize(
+    ("most", "unknown", "left", "of"),
+    [
+        (2, "0", "$1.35", "of $2.00: $0.6500 spent"),
+        (2, "0.25", "$1.10", "of $2.00: $0.6500 spent, $0.2500 kept for unknown"),
+        (0.5, "0", "$0", "of $0.5000: $0.6500 spent"),  # it was lowered later
+    ],
+)
+def test_a_budget_is_shown_with_what_is_left_of_it(run: MadeRun, most: float, unknown: str, left: str, of: str) -> None:
+    known = run.directory.read_run() or {}
+    job = known["job"] | {"budget": {"max_usd": most}}
+    run.directory.write("run.json", known | {"job": job, "unknown_usd": unknown})
+    assert f"Budget left {left} {of}" in shown(run).text
+    run.directory.write("run.json", known)
+    assert "Budget" not in shown(run).text
+
+
+def test_what_an_earlier_version_did_not_write_down_is_left_out(run: MadeRun) -> None:
+    known = run.directory.read_run() or {}
+    facts = {"prices": {"m-1": [{"source": "job", "input": "1"}]}, "versions": None, "tags": None}
+    run.directory.write("run.json", known | facts)
+    text = shown(run).text
+    assert "Price m-1: $1.00 in per million tokens (the job's price)" in text and "Made 2026" in text
+
+
 def test_what_the_exchanges_cost_is_what_the_bill_says(run: MadeRun) -> None:
     found, by_label = told(run), bill([run.directory.root], ("parsed.label",))
     assert found.models.total == by_label.total

@@ -49,7 +49,7 @@ def some(texts: Sequence[str], most: int = SOME) -> str:
 
 
 def versions(found: Facts) -> str:
-    named: Mapping[str, str] = found.known.get("versions", {})
+    named: Mapping[str, str] = found.known.get("versions") or {}
     return ", ".join(f"{name} {version}" for name, version in named.items())
 
 
@@ -59,7 +59,7 @@ def _instant(text: str | None) -> str:
 
 def _prices(found: Facts, asked: Sequence[str]) -> list[str]:
     """Dollars per million tokens as run.json has them; several where a later process found others."""
-    kept: Mapping[str, Sequence[Mapping[str, Any]]] = found.known.get("prices", {})
+    kept: Mapping[str, Sequence[Mapping[str, Any]]] = found.known.get("prices") or {}
     told = [(model, entry, len(kept[model]) > 1) for model in asked if model in kept for entry in kept[model]]
     lines = [f"{cut(model, LONG)}: {_price(model, entry)}{_since(entry, several)}" for model, entry, several in told]
     return [*lines[:MOST_PRICES], f"and {len(lines) - MOST_PRICES:,} more"] if len(lines) > MOST_PRICES else lines
@@ -75,7 +75,9 @@ def _price(model: str, entry: Mapping[str, Any]) -> str:
         return "what the server says" if entry["source"] else "not known"
     rates = {name: Decimal(entry[name]) for name in RATES if name in entry}
     flat: dict[str, Any] = dict.fromkeys(("input", "cached_input", "cache_write", "output")) | rates
-    about = {name: entry[name] for name in ("source", "matched", "as_of", "estimate") if name in entry}
+    about = {"matched": model} | {
+        name: entry[name] for name in ("source", "matched", "as_of", "estimate") if name in entry
+    }
     price = Price(model=model, **flat, **about)
     longer = [step["above_tokens"] for step in entry.get("long_prompts", ())]
     tiers = [f"{name} tier apart" for name in entry.get("tiers", ())]

@@ -115,12 +115,22 @@ def _figures(found: Facts) -> list[Figure]:
     ]
     if total.unknown_exchanges:
         figures.append(Figure("Cost unknown", f"{total.unknown_exchanges:,}", _unknown(total)))
-    return [*figures, *_speed(found, final)]
+    return [*figures, *_budget(found), *_speed(found, final)]
 
 
 def _unknown(total: Sums) -> str:
     most = f"at most {dollars(total.unknown_usd)}" if total.unknown_usd else "no bound is known"
     return f"{'exchange' if total.unknown_exchanges == 1 else 'exchanges'}, in no sum; {most}"
+
+
+def _budget(found: Facts) -> list[Figure]:
+    """What is left of it: exchanges of unknown cost have taken their worst case. In flight, nothing is counted yet."""
+    most, total = found.prepared.job.budget.max_usd, found.models.total
+    if most is None:
+        return []
+    left = max(most - total.cost_usd - total.unknown_usd, Decimal(0))
+    unknown = f", {dollars(total.unknown_usd)} kept for unknown" if total.unknown_usd else ""
+    return [Figure("Budget left", dollars(left), f"of {dollars(most)}: {dollars(total.cost_usd)} spent{unknown}")]
 
 
 def _per_thousand(usd: Decimal, rows: int) -> str:

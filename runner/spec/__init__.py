@@ -8,7 +8,7 @@ say (path, sentence); `parse` gives each sentence its place.
 
 from runner.spec.editors import json_schema
 from runner.spec.model import JobSpec, PriceSpec, RequestSpec
-from runner.spec.parse import parse
+from runner.spec.parse import kept, parse
 from runner.spec.values import EnvRef
 
-__all__ = ["EnvRef", "JobSpec", "PriceSpec", "RequestSpec", "json_schema", "parse"]
+__all__ = ["EnvRef", "JobSpec", "PriceSpec", "RequestSpec", "json_schema", "kept", "parse"]

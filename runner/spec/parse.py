@@ -44,6 +44,16 @@ def parse(text: str | Mapping[str, Any], name: str, *, read_file: ReadFile, over
     return job
 
 
+def kept(plain: Any, name: str) -> JobSpec:
+    """The job that `JobSpec.dump` made `plain` of, as a file `name` keeps it. Raises JobError for what this version
+    does not take."""
+    try:
+        return JobSpec.model_validate(plain)
+    except ValidationError as error:
+        place = Place(0, name)
+        raise _error([Mistake(place, path, sentence) for path, sentence in complaints.mistakes(error)]) from None
+
+
 def _error(mistakes: list[Mistake]) -> JobError:
     ordered = sorted(mistakes, key=lambda mistake: mistake.place.order)
     return JobError(mistakes=tuple(dict.fromkeys(map(str, ordered))))
