@@ -10,14 +10,8 @@ whatever is in flight and whatever leaves is reserved at that many times its wor
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
-from typing import Any
-
-from runner.pricing import Price, at_tier
-from runner.reask import CAPS
-from runner.wire.encode import output_cap
 
 #: Rounded up, so that a server that bills a little more each time is told of a few times and not with every answer.
 _TWO_DIGITS_UP = Context(prec=2, rounding=ROUND_CEILING)
@@ -78,16 +72,3 @@ class Budget:
             return not known
         self.times = _TWO_DIGITS_UP.divide(cost_usd, worst_usd)
         return True
-
-
-def lacking(constants: Mapping[str, Any], given: Collection[str], price: Price | None) -> Iterator[str]:
-    """What a job with a budget lacks so that the worst case of its requests can be known.
-
-    constants: the parameters that are the same for every row; given: all that there are; price: of a constant model.
-    """
-    model = constants.get("model")
-    if model is not None and (price is None or not at_tier(price, constants.get("service_tier")).is_known):
-        yield f"no price is known for {model}; give pricing.{model} with input and output"
-    by_row = [name for name in CAPS if name in given and name not in constants]
-    if not by_row and output_cap(constants) is None:
-        yield "the output is not capped; give request.max_completion_tokens (or max_tokens)"

@@ -5,7 +5,6 @@ Rule: nothing is raised here; `prepare` collects all of them and tells them at o
 
 from __future__ import annotations
 
-from runner.budget import lacking
 from runner.columns import ResultSpec
 from runner.columns import conflicts as clashing
 from runner.dialect import DROP, Dialect
@@ -16,6 +15,8 @@ from runner.spec.body import faults
 from runner.spec.positions import dotted
 from runner.survey import Survey
 from runner.template import Prompt
+from runner.wire.attach import kinds
+from runner.worstcase import lacking
 
 
 def carried(job: JobSpec, taken: Survey) -> list[str]:
@@ -46,7 +47,7 @@ def unbounded(job: JobSpec, dialect: Dialect, prices: Prices) -> list[str]:
     constants = dialect.bodies.constants
     model = constants.get("model")
     price = prices.of(model) if isinstance(model, str) else None
-    found = lacking(constants, dialect.bodies.names, price)
+    found = lacking(constants, dialect.bodies.names, price, kinds(job.request.messages))
     return [f"{job.where('budget.max_usd')}: budget.max_usd: cannot be kept: {sentence}" for sentence in found]
 
 

@@ -64,7 +64,7 @@ class Wiring:
     sent: Callable[[Request, int, str], None]  #: (request, n, at): note it before it leaves
     rekey: Callable[[], bool]  #: read the key again; True when it changed
     luck: Callable[[], float]
-    bound: Bound = lambda model, more_bytes, more_tokens: None
+    bound: Bound = lambda request, body: None
     clock: Callable[[], float] = anyio.current_time
     readings: Callable[[Reply], Sequence[Reading]] = lambda reply: ()  #: what it says is left of the limits
     fill: Fill | None = None  #: None: requests are sent as they are

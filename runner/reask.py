@@ -24,8 +24,8 @@ CAPS = ("max_completion_tokens", "max_tokens")
 MEND = "This answer cannot be used: {error}. Give the whole answer again, mended, and nothing else."
 MEND_CALL = "Nothing was called: {error}. Call again, mended."
 
-#: (model, more bytes of prompt, more tokens of output) -> dollars at most, None: unknown
-Bound = Callable[[str, int, int], Decimal | None]
+#: (request, its body) -> dollars at most, None: unknown
+Bound = Callable[[Request, Mapping[str, Any]], Decimal | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,14 @@ def changed(request: Request, change: Change, bound: Bound) -> Request:
     more_bytes = max(0, len(data) - len(request.body))
     more_tokens = ((output_cap(body) or 0) - (output_cap(first) or 0)) * request.choices
     more_prompt = more_bytes // BYTES_PER_TOKEN
-    dearer = bound(request.model, more_bytes, more_tokens)
-    reserved = request.reserved_usd
-    return replace(
+    asked = replace(
         request,
         body=data,
         tokens=request.tokens + more_prompt + more_tokens,
         prompt_tokens=request.prompt_tokens + more_prompt,
-        reserved_usd=None if reserved is None or dearer is None else reserved + dearer,
+        prompt_most=None if request.prompt_most is None else request.prompt_most + more_bytes,
     )
+    return replace(asked, reserved_usd=bound(asked, body))
 
 
 def can_grow(body: bytes, growth: OnTruncation) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from runner.dialect import Dialect
 from runner.interchange.requests import Lines
-from runner.pricing import Price, upper_bound
+from runner.pricing import Price
 from runner.records import Failure, Kind, Request, Row
 from runner.spec.body import PARAMETERS, faults
 from runner.spec.positions import dotted
@@ -26,13 +26,14 @@ from runner.wire.encode import (
     encode,
     encode_again,
     input_failure,
-    output_cap,
     too_large,
 )
+from runner.worstcase import worst_usd
 
 UNBOUNDED = (
-    "the job has a budget, and what this row costs at most is not known: its model needs a price (pricing.MODEL), its "
-    "request an output cap (max_completion_tokens or max_tokens) and no file that only the provider knows"
+    "the job has a budget, and what this row costs at most is not known: its model needs a price (pricing.MODEL, of "
+    "sound too where it hears or speaks) and a known context if it is sent files, its request an output cap "
+    "(max_completion_tokens or max_tokens) and no web search"
 )
 
 Body = Mapping[str, Any]
@@ -63,7 +64,7 @@ class Recipe:
     columns: frozenset[str] | None  #: None: all
     render: Render
     encode: Callable[[int, Body], Request | Failure]
-    bound: Callable[[Request, Body, int | None], Decimal | None]  #: (…, body, prompt tokens at most)
+    bound: Callable[[Request, Body], Decimal | None]  #: dollars at most; (request with its `prompt_most`, body)
     attach: Attach | None = None  #: None: no message can hold more than text
     asks_disk: bool = False  #: `attach` asks for sizes and times of files
     needs_bound: bool = False  #: a budget: what has no worst case is not sent
@@ -99,7 +100,7 @@ class Recipe:
         return input_failure(UNBOUNDED) if unbounded else made
 
     def _with_bound(self, request: Request, body: Body) -> Request:
-        return replace(request, reserved_usd=self.bound(request, body, len(request.body)))
+        return replace(request, reserved_usd=self.bound(request, body))
 
     def _with_media(self, request: Request, body: Body, weighed: Weighed) -> Request | Failure:
         """The request with its media reckoned by their tables, not by their base64 text."""
@@ -108,12 +109,9 @@ class Recipe:
             return too_large(size)
         more = weighed.tokens.likely - weighed.inline_bytes // BYTES_PER_TOKEN
         most = None if weighed.tokens.most is None else text + weighed.tokens.most
-        return replace(
-            request,
-            tokens=request.tokens + more,
-            prompt_tokens=request.prompt_tokens + more,
-            reserved_usd=self.bound(request, body, most),
-        )
+        tokens, prompt_tokens = request.tokens + more, request.prompt_tokens + more
+        request = replace(request, tokens=tokens, prompt_tokens=prompt_tokens, prompt_most=most)
+        return replace(request, reserved_usd=self.bound(request, body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +128,8 @@ class Means:
 def recipe_of(model: str, prompt: Prompt | Lines, means: Means) -> Recipe:
     """The recipe of a job. `model` as the job writes it: it names the rows that cannot be rendered."""
 
-    def bound(request: Request, body: Body, prompt_tokens: int | None) -> Decimal | None:
-        price = means.price_of(request.model)
-        return upper_bound(prompt_tokens, output_cap(body), request.choices, price, request.service_tier)
+    def bound(request: Request, body: Body) -> Decimal | None:
+        return worst_usd(request, body, means.price_of(request.model), media=means.attach is not None)
 
     return Recipe(
         model=model,

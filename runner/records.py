@@ -112,6 +112,7 @@ class Request:
     model: str
     tokens: int  #: estimate of prompt plus output cap, for tokens_per_minute
     prompt_tokens: int = 0  #: of these, the prompt
+    prompt_most: int | None = None  #: tokens of the prompt at most; None: unknown
     reserved_usd: Decimal | None = None  #: upper bound of what one exchange can cost; None: unknown
     choices: int = 1  #: n
     service_tier: str | None = None  #: the one asked for

@@ -18,7 +18,6 @@ from runner.outputs import Expected
 from runner.outputs.each import output_asked_by
 from runner.ports import Settings, Wiring
 from runner.prepare import Loaded, Prepared
-from runner.pricing import upper_bound
 from runner.records import Failure, Outcome, Reply, Request, Tally
 from runner.retry import Policy
 from runner.spec import JobSpec
@@ -64,7 +63,7 @@ def engine_of(prepared: Prepared, keeper: Keeper, transport: Transport, key: Key
         rekey=rekey,
         luck=random.random,
         fill=Media(folder).filled if folder else None,
-        bound=lambda model, size, tokens: upper_bound(size, tokens, 1, prices.of(model)),
+        bound=prepared.recipe.bound,
         readings=lambda reply: readings(reply.headers, time.time()),
         clock=time.monotonic,  # the loop's own clock counts whole milliseconds under uvloop
     )

@@ -27,6 +27,7 @@ LAYERS = {
         "pace",
         "catalogue",
         "pricing",
+        "worstcase",
         "budget",
         "dialect",
         "recipe",

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.pricing import LIST, Price, upper_bound
+from runner.pricing import LIST, Price
 from runner.recipe import Recipe
 from runner.records import Failure, Kind, Request, Row
 from runner.wire.attach import Local, Look, Stamp, carries, cut, frame, names_files, parts, stamped, weight
-from runner.wire.encode import HASH_RECIPE, MAX_BODY_BYTES, encode, output_cap
+from runner.wire.encode import HASH_RECIPE, MAX_BODY_BYTES, encode
 from runner.wire.mediatokens import UNSEEN, Tokens, audio_tokens, file_tokens, image_tokens
 from runner.wire.mediatypes import media_type
+from runner.worstcase import worst_usd
 
 BASE = "https://api.cometapi.com/v1"
 OFFICE = "application/vnd.openxmlformats-officedocument."
@@ -70,25 +71,26 @@ def test_any_bytes_are_of_some_type(head: bytes, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "detail", "count"),
+    ("model", "detail", "count", "most"),
     [
-        ("gpt-4o", "low", 85),
-        ("gpt-4o", "high", 1536),
-        ("gpt-4o", "auto", 1536),
-        ("m", None, 1536),
-        ("gpt-4o-mini-2024-07-18", "low", 2833),
-        ("openai/GPT-4.1-mini", None, 2489),
-        ("anthropic/claude-x", "low", 1600),
-        ("gemini-2.5-flash", None, 4128),
+        ("gpt-4o", "low", 85, 85),
+        ("gpt-4o", "high", 1536, 1536),
+        ("gpt-4o", "auto", 1536, 1536),
+        ("m", None, 1536, 16384),
+        ("m", "low", 85, 16384),
+        ("gpt-4o-mini-2024-07-18", "low", 2833, 2833),
+        ("openai/GPT-4.1-mini", None, 2489, 2489),
+        ("anthropic/claude-x", "low", 1600, 4784),
+        ("gemini-2.5-flash", None, 4128, 4128),
     ],
 )
-def test_an_image_counts_by_its_table(model: str, detail: str | None, count: int) -> None:
-    assert image_tokens(model, detail) == (count, count)
+def test_an_image_counts_by_its_table(model: str, detail: str | None, count: int, most: int) -> None:
+    assert image_tokens(model, detail) == (count, most)
 
 
-def test_recordings_and_files_count_by_their_size() -> None:
-    assert audio_tokens(1_000_000) == (1000, 8000)
-    assert file_tokens(1001) == (251, 1001)
+def test_recordings_and_files_count_by_their_size_which_bounds_a_recording_alone() -> None:
+    assert audio_tokens(1_000_000) == (1000, 32259)
+    assert file_tokens(1001) == (251, None)
 
 
 def body(*content: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -136,7 +138,7 @@ def asked(given: dict[str, Any], look: Look = found) -> Request | Failure:
         columns=None,
         render=lambda row: given,
         encode=lambda index, body: encode(index, body, BASE),
-        bound=lambda request, body, tokens: upper_bound(tokens, output_cap(body), request.choices, PRICE),
+        bound=lambda request, body: worst_usd(request, body, PRICE, media=True),
         attach=lambda body: stamped(body, look),
     )
     return recipe.request(Row(0, {}))
@@ -162,7 +164,8 @@ def test_estimates_and_reservations_take_media_by_the_table_and_not_by_their_byt
     assert text.reserved_usd == Decimal(len(text.body)) / 10**6
     assert linked.reserved_usd == Decimal(len(linked.body) + 85) / 10**6
     assert inline.reserved_usd == Decimal(around + 85) / 10**6
-    assert made({"type": "file", "file": {"file_id": "f-1"}}).reserved_usd is None
+    file = made({"type": "file", "file": {"file_id": "f-1"}})
+    assert (file.prompt_most, file.reserved_usd) == (None, Decimal(128_000) / 10**6)  # the whole context of gpt-4o
 
 
 def test_files_that_are_too_much_together_fail_their_row() -> None:

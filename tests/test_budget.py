@@ -1,4 +1,4 @@
-"""Money in flight: the arithmetic, what a job with a budget needs, and the engine under a budget on a virtual clock."""
+"""Money in flight: the arithmetic, and the engine under a budget on a virtual clock."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual_clock import run_virtual
 
-from runner.budget import Budget, lacking
+from runner.budget import Budget
 from runner.engine import LocalEngine
 from runner.errors import StoppedError
 from runner.halts import Terms
 from runner.ports import Event, Settings, Wiring
-from runner.pricing import Charge, Price
+from runner.pricing import Charge
 from runner.records import Billed, Choice, Completion, Failure, Kind, Outcome, Reply, Request, Settled, Status, Usage
 from runner.stop import Stop
-
-PRICE = Price("m", Decimal(1), None, None, Decimal(2), "job", "m")
 
 
 def usd(text: str) -> Decimal:
@@ -80,26 +78,6 @@ def test_what_earlier_processes_have_learned_holds(times: list[str | None], fits
         budget.recall(each and usd(each))
     assert [budget.fits(usd(worst)) for worst in ("0.3", "0.4")] == fits
     assert budget.fits(usd("0")) == (None not in times)
-
-
-@pytest.mark.parametrize(
-    ("constants", "names", "price", "said"),
-    [
-        ({"model": "m", "max_tokens": 5}, {"model", "max_tokens"}, PRICE, []),
-        ({"model": "m", "max_completion_tokens": 5}, {"model", "max_completion_tokens"}, PRICE, []),
-        ({"model": "m"}, {"model", "max_tokens"}, PRICE, []),  # by row: each row is looked at
-        ({}, {"model", "max_tokens"}, None, []),
-        ({"model": "m", "max_tokens": 5}, {"model", "max_tokens"}, None, ["pricing.m"]),
-        ({"model": "m"}, {"model"}, PRICE, ["not capped"]),
-        ({"model": "m", "max_tokens": -1}, {"model", "max_tokens"}, None, ["pricing.m", "not capped"]),
-    ],
-)
-def test_what_a_job_with_a_budget_lacks(
-    constants: dict[str, Any], names: set[str], price: Price | None, said: list[str]
-) -> None:
-    found = list(lacking(constants, names, price))
-    assert len(found) == len(said)
-    assert all(word in sentence for word, sentence in zip(said, found, strict=True))
 
 
 class Till:

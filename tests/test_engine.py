@@ -85,7 +85,7 @@ class Rig:
             sent=self._sent,
             rekey=self.rekeyed,
             luck=lambda: 0.5,
-            bound=lambda model, size, tokens: Decimal(size) + 1000 * Decimal(tokens),
+            bound=lambda request, body: Decimal(request.prompt_most or 0) + 1000 * Decimal(body["max_tokens"]),
         )
 
     def _sent(self, request: Request, n: int, at: str) -> None:
@@ -630,10 +630,10 @@ def test_a_cut_answer_is_asked_for_once_more_with_more_room() -> None:
 
 
 def test_every_exchange_is_reserved_for_by_what_itself_can_cost() -> None:
-    rig = mending(CUT, unusable("one"), OK, reserved_usd=Decimal(5))
+    rig = mending(CUT, unusable("one"), OK, reserved_usd=Decimal(5), prompt_most=70)
     first, longer, shown = rig.asked
-    assert [each.reserved_usd for each in (first, longer)] == [Decimal(5), Decimal(5) + 100 * 1000]
-    assert shown.reserved_usd == Decimal(5) + 100 * 1000 + len(shown.body) - len(first.body)
+    assert [each.reserved_usd for each in (first, longer)] == [5, 70 + 200 * 1000]
+    assert shown.reserved_usd == 70 + len(shown.body) - len(first.body) + 200 * 1000
     assert [each.tokens for each in (first, longer)] == [10, 110]
 
 

@@ -58,7 +58,7 @@ def encode(index: int, body: Mapping[str, Any]) -> Request | Failure:
     return Failure(Kind.INPUT, "too large") if index % 10 == 8 else Request(index, b"x" * 100, "h", "m", 1)
 
 
-RECIPE = Recipe("m", frozenset({"n"}), render, encode, lambda request, body, most: Decimal(body["n"]))
+RECIPE = Recipe("m", frozenset({"n"}), render, encode, lambda request, body: Decimal(body["n"]))
 
 
 def ranges(count: int) -> list[Range]:

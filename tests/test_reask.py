@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from runner.reask import Change, answer_text, can_grow, changed, read_answer
 from runner.records import Attempt, Choice, Request, ToolCall
 from runner.spec.model import OnTruncation
+from runner.wire.encode import output_cap
 
 FIRST = {
     "model": "m",
@@ -25,13 +27,15 @@ TWICE = OnTruncation(factor=2, max_tokens=4000)
 CALL = ToolCall("c1", "find", '{"q": 1')
 
 
-def bound(model: str, more_bytes: int, more_tokens: int) -> Decimal | None:
-    return Decimal(more_bytes) + 1000 * Decimal(more_tokens) if model == "m" else None
+def bound(request: Request, body: Mapping[str, Any]) -> Decimal | None:
+    if request.model != "m" or request.prompt_most is None:
+        return None
+    return Decimal(request.prompt_most) + 1000 * Decimal((output_cap(body) or 0) * request.choices)
 
 
 def request(body: dict[str, Any], **more: Any) -> Request:
     data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-    given = {"reserved_usd": Decimal(7), "model": "m", "choices": 1} | more
+    given = {"prompt_most": len(data) + 5, "model": "m", "choices": 1} | more
     return Request(3, data, "hash", tokens=50, **given)
 
 
@@ -50,7 +54,7 @@ def test_more_room_changes_the_cap_and_not_a_byte_besides() -> None:
     assert again.body == first.body.replace(b'"max_completion_tokens":100', b'"max_completion_tokens":200')
     assert (again.hash, again.index) == (first.hash, first.index)
     assert again.tokens == first.tokens + 100
-    assert again.reserved_usd == Decimal(7) + 100 * 1000
+    assert again.reserved_usd == len(first.body) + 5 + 200 * 1000
 
 
 @pytest.mark.parametrize(
@@ -87,10 +91,10 @@ def test_a_factor_that_adds_less_than_a_token_does_not_grow() -> None:
 
 def test_each_choice_may_fill_the_larger_room() -> None:
     again = changed(request(FIRST, choices=3), Change(growth=TWICE), bound)
-    assert (again.tokens, again.reserved_usd) == (50 + 300, Decimal(7) + 300 * 1000)
+    assert (again.tokens, again.reserved_usd) == (50 + 300, len(again.body) + 5 + 600 * 1000)
 
 
-@pytest.mark.parametrize("more", [{"reserved_usd": None}, {"model": "other"}])
+@pytest.mark.parametrize("more", [{"prompt_most": None}, {"model": "other"}])
 def test_an_unknown_bound_stays_unknown(more: dict[str, Any]) -> None:
     assert changed(request(FIRST, **more), Change(growth=TWICE), bound).reserved_usd is None
 
@@ -116,7 +120,8 @@ def test_an_unusable_answer_is_shown_with_its_error_behind_the_messages() -> Non
     assert {**made, "messages": FIRST["messages"]} == FIRST  # an integer beyond 64 bit too
     assert list(made) == list(FIRST)
     more = len(again.body) - len(first.body)
-    assert (again.tokens, again.reserved_usd) == (50 + more // 4, Decimal(7 + more))
+    assert (again.tokens, again.prompt_most) == (50 + more // 4, len(again.body) + 5)
+    assert again.reserved_usd == len(again.body) + 5 + 100 * 1000
 
 
 @pytest.mark.parametrize("answer", [None, ""])

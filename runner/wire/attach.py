@@ -98,6 +98,11 @@ def names_files(messages: Any) -> bool:
     return any(isinstance(value, Mapping) and value.get("file") is not None for found in kinds for value in found)
 
 
+def kinds(messages: Any) -> frozenset[str]:
+    """Of the parts that are no text in a job's own messages."""
+    return frozenset(str(part.get("type")) for part in _written(messages)) & DATA.keys()
+
+
 def may_come_from_data(messages: Any) -> bool:
     """Whether whole messages come out of the rows."""
     return isinstance(messages, str) or not all(isinstance(message, Mapping) for message in messages)

@@ -52,6 +52,7 @@ def encode(index: int, body: Mapping[str, Any], base_url: str) -> Request | Fail
         model=str(body.get("model", "")),
         tokens=_tokens(data, body),
         prompt_tokens=len(data) // BYTES_PER_TOKEN,
+        prompt_most=len(data),
         choices=_choices(body),
         service_tier=_tier(body),
     )
@@ -67,6 +68,7 @@ def encode_again(request: Request, body: Mapping[str, Any]) -> Request | Failure
         body=data,
         tokens=_tokens(data, body),
         prompt_tokens=len(data) // BYTES_PER_TOKEN,
+        prompt_most=len(data),
         choices=_choices(body),
         service_tier=_tier(body),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import signal
@@ -31,6 +32,10 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield made
 
 
+def message(kind: str, **value: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": [{"type": kind, kind: value}]}]
+
+
 def spent(place: Place) -> Decimal:
     totals = status_of(place.run_root).totals
     return totals.cost_usd + totals.unknown_usd
@@ -58,6 +63,9 @@ def test_a_run_stops_with_3_before_its_budget_is_passed_and_goes_on_with_more(pl
     [
         ({"pricing": {"m-1": {"output": None}}}, "no price is known for m-1"),
         ({"request": {"max_completion_tokens": None}}, "the output is not capped"),
+        ({"request": {"web_search_options": {"search_context_size": "low"}}}, "what a web search costs is in no price"),
+        ({"request": {"messages": message("input_audio", data="AAAA", format="wav")}}, "no price of sound is known"),
+        ({"request": {"messages": message("file", file_id="f-1")}}, "neither is the context of m-1"),
     ],
 )
 def test_a_budget_that_cannot_be_kept_is_refused_before_anything_is_sent(
@@ -79,6 +87,33 @@ def test_a_row_whose_worst_case_is_not_known_is_never_sent_under_a_budget(place:
     failed = place.records()[1]
     assert failed["error_kind"] == "INPUT"
     assert "needs a price" in failed["error"]
+
+
+def test_a_file_out_of_the_data_is_reckoned_at_the_whole_context_of_its_model(place: Place) -> None:
+    """$2 a million and a context of 128,000 tokens: one at a time has room in 30 cents."""
+    file = {"type": "file", "file": {"file_id": "f-1"}}
+    rows = [{"say": [{"role": "user", "content": [file]}], "which": which} for which in ("gpt-4o", "m-1", "gpt-4o")]
+    (place.root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rates = {"input": 2, "output": 8}
+    place.endpoint.answer = lambda seen: Said(200, ok().body, delay_s=0.1)
+    place.job(
+        budget={"max_usd": 0.3},
+        request={"model": "{{ which }}", "messages": "{{ say }}"},
+        pricing={"m-1": rates, "gpt-4o": rates},
+    )
+    done = place.run()
+    assert (done.code, place.sent, place.endpoint.connections) == (1, 2, 1)
+    assert [row["status"] for row in place.records()] == ["ok", "failed", "ok"]
+    assert "a known context if it is sent files" in place.records()[1]["error"]
+    place.job(
+        budget={"max_usd": 0.25},
+        name="less",
+        request={"model": "{{ which }}", "messages": "{{ say }}"},
+        pricing={"m-1": rates, "gpt-4o": rates},
+    )
+    done = place.run()
+    assert (done.code, place.sent) == (3, 2)
+    assert "that may cost $0.25616: $0 of $0.25 are spent" in done.errors[0]
 
 
 def test_what_was_on_the_wire_at_a_kill_stays_spent(place: Place) -> None:
