@@ -302,7 +302,15 @@ def test_the_schema_knows_file_references_and_templates() -> None:
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(runner.spec.__all__) == ["EnvRef", "JobSpec", "PriceSpec", "RequestSpec", "json_schema", "kept", "parse"]
+    assert sorted(runner.spec.__all__) == [
+        "EnvRef",
+        "JobSpec",
+        "PriceSpec",
+        "RequestSpec",
+        "json_schema",
+        "kept",
+        "parse",
+    ]
 
 
 def test_the_parser_calls_nothing_that_opens_a_file() -> None:
