@@ -1,36 +1,32 @@
 """An endpoint that answers by a script and remembers what reached it, and a place where the program is run against it.
 
 Rule: the program is a process of its own, spoken to with words, files, signals and sockets; nothing of it is imported
-to steer it. Strategy: a start costs a second of imports, so one nursery process imports once and forks a child for each
-command; `Place.exec` starts a fresh interpreter where that matters.
+to steer it. A command is a fork of a process that has imported it (nursery.py); `Place.exec` starts a fresh interpreter
+where that matters.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
+import nursery
 import pyarrow as pa
 import pyarrow.parquet as pq
+from nursery import Child, Order
 from serving import Heard, Served, reply
-
-import runner
 
 PATIENCE_S = 40.0
 KEY = "sk-acceptance-0123456789"
-SOURCE = Path(runner.__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -107,96 +103,22 @@ def _text(body: Any) -> str:
     return body if isinstance(body, str) else json.dumps(body)
 
 
-# What runs in the nursery. A command: JSON with argv, env, cwd and the paths of the three streams.
-_NURSERY = """
-import gc, json, os, signal, socket, sys
-import genai_prices, pandas, pyarrow.csv, pyarrow.json, pyarrow.parquet, tqdm, uvloop
-import anyio._backends._asyncio
-import runner.checking, runner.cli, runner.reading, runner.running, runner.standing, runner.summary
-server = socket.socket(fileno=int(sys.argv[1]))
-gc.collect()
-gc.freeze()  # nothing of the imports is looked at again at each start
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-while True:
-    connection, _ = server.accept()
-    if os.fork() == 0:
-        break
-    connection.close()
-server.close()
-signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-asked = json.loads(connection.makefile().readline())
-child = os.fork()
-if child:
-    connection.sendall(b"%d\\n" % child)
-    connection.sendall(b"%d\\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    os._exit(0)
-connection.close()
-os.setsid()
-for number, path in enumerate(asked["streams"]):
-    fresh = os.open(path, os.O_RDONLY if number == 0 else os.O_RDWR | os.O_CREAT | os.O_APPEND)
-    os.dup2(fresh, number)
-    os.close(fresh)
-os.chdir(asked["cwd"])
-os.environ.clear()
-os.environ.update(asked["env"])
-sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
-sys.argv = ["runner", *asked["argv"]]
-runner.cli.main()
-"""
-
-
-class Nursery:
-    """One process that has imported everything, and forks."""
-
-    def __init__(self) -> None:
-        self.address = f"{mkdtemp()}/nursery"
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(self.address)
-            server.listen(64)
-            os.set_inheritable(server.fileno(), True)
-            words = [sys.executable, "-c", _NURSERY, str(server.fileno())]
-            self.process = subprocess.Popen(words, env=environment(), pass_fds=[server.fileno()])
-        atexit.register(self.close)
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def ask(self, asked: Mapping[str, Any]) -> tuple[int, Any]:
-        """Start a command: its pid, and the stream that will say its exit code."""
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(PATIENCE_S)
-        connection.connect(self.address)
-        connection.sendall(json.dumps(asked).encode() + b"\n")
-        stream = connection.makefile()
-        connection.close()
-        return int(stream.readline()), stream
-
-
-_nurseries: list[Nursery] = []
-
-
-def nursery() -> Nursery:
-    if not _nurseries:
-        _nurseries.append(Nursery())
-    return _nurseries[0]
-
-
 def environment(**more: str) -> dict[str, str]:
-    """Ours, with a key, with the package that is tested, and without settings of the program."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNNER_")}
-    return kept | {"TRIAL_KEY": KEY, "PYTHONPATH": str(SOURCE)} | more
+    """Ours, with a key, and without settings of the program."""
+    return nursery.environment(TRIAL_KEY=KEY, **more)
 
 
 @dataclass
 class Life:
     """A command that was started."""
 
-    pid: int
-    stream: Any
+    child: Child
     out_path: Path
     err_path: Path
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
 
     @property
     def out(self) -> str:
@@ -207,17 +129,19 @@ class Life:
         return self.err_path.read_text(encoding="utf-8")
 
     def signal(self, number: signal.Signals) -> None:
-        os.kill(self.pid, number)
+        self.child.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, and its end."""
+        self.child.kill()
 
     def wait(self) -> Done:
         """Its end. Fails with its own words when it does not come, or shows a traceback."""
         try:
-            code = int(self.stream.readline())
+            code = self.child.wait(PATIENCE_S)
         except TimeoutError:
-            os.kill(self.pid, signal.SIGKILL)
+            self.kill()
             raise AssertionError(f"still running after {PATIENCE_S} s, having said:\n{self.err}") from None
-        finally:
-            self.stream.close()
         done = Done(code, self.out, self.err)
         assert "Traceback" not in done.err, done.err
         return done
@@ -289,15 +213,15 @@ class Place:
             "pricing": {"m-1": {"input": 2, "cached_input": 0.5, "output": 8}},
         }
 
-    def start(self, *words: str, tty: str | None = None, **env: str) -> Life:
+    def start(self, *words: str, tty: str | None = None, stdin: Path | str = os.devnull, **env: str) -> Life:
         """`runner WORDS` in the place. tty: a terminal's path for its three streams."""
         self.commands += 1
         out, err = (self.root / f"{name}-{self.commands}.txt" for name in ("out", "err"))
         for path in (out, err):
             path.touch()
-        streams = [tty] * 3 if tty else [os.devnull, str(out), str(err)]
-        asked = {"argv": words, "env": environment(**env), "cwd": str(self.root), "streams": streams}
-        return Life(*nursery().ask(asked), out, err)
+        streams = (tty, tty, tty) if tty else (stdin, out, err)
+        order = Order(words, self.root, environment(**env), *streams)
+        return Life(nursery.start(order), out, err)
 
     def call(self, *words: str, **env: str) -> Done:
         """`runner WORDS` to its end."""

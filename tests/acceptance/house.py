@@ -1,7 +1,7 @@
 """One run of the real program on real sockets and a real disk, to be killed, asked to stop, and audited.
 
-Rule: the program is started as people start it (`python -m runner run JOB`), in a process of its own, and judged by
-what it leaves on disk and by what reached the endpoint; nothing of it is imported to steer it.
+Rule: the program is a process of its own (a fork of one that has imported it: nursery.py), judged by what it leaves on
+disk and by what reached the endpoint; nothing of it is imported to steer it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,11 +18,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import nursery
 import pyarrow as pa
 import pyarrow.parquet as pq
 from echo import COMPLETION_TOKENS, PROMPT_TOKENS, WORD, Echo
-
-import runner
+from nursery import Child, Order
 
 PATIENCE_S = 60.0
 INPUT_USD, OUTPUT_USD = 2, 8  # per million tokens
@@ -51,7 +49,7 @@ output: {{columns: [name], rows_per_part: {rows_per_part}}}
 class Life:
     """One process of a run."""
 
-    process: subprocess.Popen[bytes]
+    process: Child
     talk: Path
     sent_before: int
     parts_before: int
@@ -73,13 +71,12 @@ class Life:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait()
 
     def wait(self, timeout_s: float = PATIENCE_S) -> int:
         """Its exit code, negative for a signal. Fails with its own words when it does not end."""
         try:
             return self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             raise AssertionError(f"still running after {timeout_s} s, having said:\n{self.said()}") from None
 
 
@@ -130,21 +127,14 @@ class House:
     def journals(self) -> list[Path]:
         return sorted((self.run() / "journal").glob("*.jsonl"))
 
-    def start(self, *words: str) -> Life:
+    def start(self, *words: str, stdin: Path | str = os.devnull) -> Life:
         """`runner run` on the job, again and again: the next life of the run."""
         self.echo.begin(len(self.lives))
         talk = self.root / f"life-{len(self.lives)}.txt"
-        with talk.open("wb") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "runner", "run", str(self.job), *words],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                env=environment(),
-                cwd=self.root,
-                start_new_session=True,
-            )
-        life = Life(process, talk, len(self.echo.arrivals), len(self.parts()))
+        talk.touch()
+        argv = ("run", str(self.job), *words)
+        child = nursery.start(Order(argv, self.root, environment(), stdin, err=talk))
+        life = Life(child, talk, len(self.echo.arrivals), len(self.parts()))
         self.lives.append(life)
         return life
 
@@ -162,10 +152,8 @@ class House:
 
 
 def environment() -> dict[str, str]:
-    """Ours, with the key, with the package that is tested, and without settings of the program."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNNER_")}
-    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling the package anew costs each start 0.4 s
-    return kept | {"ECHO_KEY": "sk-echo", "PYTHONPATH": str(Path(runner.__file__).parents[1])}
+    """Ours, with the key, and without settings of the program."""
+    return nursery.environment(ECHO_KEY="sk-echo")
 
 
 def until(condition: Callable[[], object], *, within_s: float = PATIENCE_S, every_s: float = 0.001) -> bool:

@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
+import nursery
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from nursery import Order
 from serving import Heard, Served, reply
 
 from runner.ending import Ending
@@ -128,3 +131,21 @@ class Job:
         assert list((self.run_root / "journal").iterdir()) == []
         assert status_of(self.run_root).finished
         return table
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a process ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def program(job: Job, *words: str, most_bytes: int | None = None) -> Done:
+    """`runner run JOB` in a process of its own; most_bytes: no file of it may grow beyond."""
+    out, err = (Path(mkdtemp(dir=job.root)) / name for name in ("out", "err"))
+    env = nursery.environment(REPLIES_KEY="sk-replies")
+    order = Order(("run", str(job.file), *words), Path.cwd(), env, out=out, err=err, most_bytes=most_bytes)
+    code = nursery.start(order).wait(60)
+    return Done(code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -159,8 +157,7 @@ def test_the_bill_of_a_run_that_goes_on_is_what_was_charged_so_far(place: Place)
     assert until(all_others_are_final)
     assert (Decimal(found["total"]["cost_usd"]), found["total"]["exchanges"]) == (till.usd, till.seen)
     assert sum(Decimal(line["cost_usd"]) for line in found["lines"]) == till.usd
-    os.kill(life.pid, signal.SIGKILL)
-    life.stream.readline()
+    life.kill()
     # what was on the wire is told once nobody can be waiting for it
     stopped = billed(place)["total"]
     assert (stopped["exchanges"], stopped["unknown_exchanges"]) == (till.seen + 1, till.unknown + 1)

@@ -6,7 +6,6 @@ import errno
 import os
 import random
 import re
-import select
 import shutil
 import signal
 import threading
@@ -354,19 +353,15 @@ class Killer:
 
     def strike(self, most_s: float) -> None:
         life = self.desk.place.start(*self.words)
-        ended = select.poll()
-        ended.register(life.stream.fileno(), select.POLLIN)
-        while not self.aim() and not ended.poll(0):
+        while not self.aim() and life.child.poll() is None:
             time.sleep(0.001)
         time.sleep(self.luck.uniform(0, most_s))
         hit = self.aim()
-        if not ended.poll(0):
-            with suppress(ProcessLookupError):
-                os.kill(life.pid, signal.SIGKILL)
+        if life.child.poll() is None:
             self.kills += 1
             self.hits += hit
-        code = int(life.stream.readline())
-        life.stream.close()
+        life.kill()
+        code = life.child.returncode
         assert code in (-signal.SIGKILL, 0, 1), life.err
         held = on_disk(self.desk.root)
         assert self.seen <= held, f"gone from the bill: {sorted(self.seen - held)[:5]}"

@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from replies import WORD, Job
-
-import runner
+from replies import WORD, Job, program
 
 ROWS = 40
 START_S = 30.0
@@ -237,7 +235,7 @@ def test_llmock_finds_nothing_to_complain_about_in_bad_weather(unsteady: Mock, t
 
     assert (verdict["passed"], verdict["errors"]) == (True, 0), verdict["findings"]
     assert verdict["calls"] == ROWS
-    assert ended.returncode == 1, ended.stderr  # the row that was told 400 is not ok
+    assert ended.code == 1, ended.err  # the row that was told 400 is not ok
     for row in rows:
         own = seen[row["row_index"]]
         assert [attempt["http_status"] for attempt in row["attempts"]] == own, row["row_index"]
@@ -245,18 +243,6 @@ def test_llmock_finds_nothing_to_complain_about_in_bad_weather(unsteady: Mock, t
     kinds = Counter(attempt["error_kind"] for row in rows for attempt in row["attempts"])
     assert kinds["RATE"] >= 3
     assert (kinds["REQUEST"], kinds["OVERLOADED"]) == (1, 1)
-
-
-def program(job: Job) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNNER_")}
-    return subprocess.run(
-        [sys.executable, "-m", "runner", "run", str(job.file)],
-        capture_output=True,
-        encoding="utf-8",
-        env=kept | {"REPLIES_KEY": "sk-replies", "PYTHONPATH": str(Path(runner.__file__).parents[1])},
-        timeout=60,
-        check=False,
-    )
 
 
 def statuses(mock: Mock) -> dict[int, list[int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -285,9 +284,7 @@ def kill_when(place: Place, attempts: int) -> None:
     """Start the run, and kill it once so many ended exchanges are in the journal and another request is out."""
     life, before = place.start("run", "job.yaml"), place.sent
     assert until(lambda: place.sent > before and has_attempts(place, attempts))
-    life.signal(signal.SIGKILL)
-    life.stream.readline()
-    life.stream.close()
+    life.kill()
 
 
 def test_a_kill_between_two_answers_loses_neither_the_answer_nor_the_count(place: Place) -> None:

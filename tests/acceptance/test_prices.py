@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import signal
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -265,8 +263,7 @@ def test_a_kept_answer_keeps_its_source_over_a_kill(place: Place) -> None:
     life = place.start("run", "job.yaml")
     journal = place.run_root / "journal/00000.jsonl"
     assert until(lambda: place.sent == 2 and b'"line":"attempt"' in journal.read_bytes())
-    os.kill(life.pid, signal.SIGKILL)
-    life.stream.readline()
+    life.kill()
     place.endpoint.answer = lambda seen: refused(400, "no more")
     assert place.run().code == 1
     (row,) = place.records()

@@ -6,14 +6,12 @@ from __future__ import annotations
 import gzip
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from house import House, Life, audit, environment, until
+from house import House, Life, audit, until
 
 Build = Callable[..., House]
 
@@ -36,24 +34,11 @@ def rows_of(house: House) -> bytes:
 @contextmanager
 def piping(house: House) -> Iterator[tuple[Life, int]]:
     """A life whose stdin is ours to write to."""
-    talk = house.root / f"life-{len(house.lives)}.txt"
-    house.echo.begin(len(house.lives))
-    ours, theirs = os.pipe()[::-1]
-    with talk.open("wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "runner", "run", str(house.job)],
-            stdin=theirs,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            env=environment(),
-            cwd=house.root,
-            start_new_session=True,
-        )
-    os.close(theirs)
-    life = Life(process, talk, len(house.echo.arrivals), len(house.parts()))
-    house.lives.append(life)
-    with os.fdopen(ours, "wb", buffering=0) as pipe:
-        yield life, pipe.fileno()
+    pipe = house.root / f"stdin-{len(house.lives)}"
+    os.mkfifo(pipe)
+    life = house.start(stdin=pipe)
+    with pipe.open("wb", buffering=0) as ours:
+        yield life, ours.fileno()
 
 
 def write(pipe: int, data: bytes) -> None:

@@ -6,10 +6,8 @@ import errno
 import gc
 import os
 import random
-import resource
 import shutil
 import subprocess
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -21,10 +19,9 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 from faulty import GONE, MOVED, SHORT, Faulty, fits
-from replies import Job, Replies, Said, completion, plain
+from replies import Job, Replies, Said, completion, plain, program
 from smalljob import SCENARIOS, THOROUGH, Memory, SmallJob, Undisturbed, wrong
 
-import runner
 from runner.errors import RunDirectoryError, RunnerError, StorageError
 from runner.journal import replay
 
@@ -174,25 +171,6 @@ def on_disk(root: Path) -> set[int]:
     return rows
 
 
-def program(job: Job, *words: str, most_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
-    """`runner run JOB` as people start it; most_bytes: no file of it may grow beyond."""
-
-    def limit() -> None:
-        if most_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNNER_")}
-    return subprocess.run(
-        [sys.executable, "-m", "runner", "run", str(job.file), *words],
-        capture_output=True,
-        encoding="utf-8",
-        env=kept | {"REPLIES_KEY": "sk-replies", "PYTHONPATH": str(Path(runner.__file__).parents[1])},
-        timeout=60,
-        check=False,
-        preexec_fn=limit,
-    )
-
-
 def long_answer(row: int, _: int) -> Said:
     luck = random.Random(row)
     return Said(orjson.dumps(completion(f"answer {row} " + luck.randbytes(20_000).hex())))
@@ -229,19 +207,19 @@ def test_a_run_on_a_disk_that_fills_up_ends_with_exit_4_and_goes_on_once_there_i
     job.run_root.symlink_to(small_disk / "job")
 
     stopped = program(job)
-    assert stopped.returncode == 4, stopped.stderr
-    assert "No space left on device" in stopped.stderr or "cut short" in stopped.stderr
-    assert "hint: free some space, then run the same command again" in stopped.stderr
-    assert "Traceback" not in stopped.stderr
+    assert stopped.code == 4, stopped.err
+    assert "No space left on device" in stopped.err or "cut short" in stopped.err
+    assert "hint: free some space, then run the same command again" in stopped.err
+    assert "Traceback" not in stopped.err
     kept = on_disk(job.run_root)
     assert 0 < len(kept) < 20
     again = program(job)
-    assert again.returncode == 4, again.stderr  # nothing is mended by trying
+    assert again.code == 4, again.err  # nothing is mended by trying
     assert kept <= on_disk(job.run_root)
 
     ballast.unlink()
     ended = program(job)
-    assert ended.returncode == 0, ended.stderr
+    assert ended.code == 0, ended.err
     rows = job.table().to_pylist()
     assert [row["content"].split(" ")[:2] for row in rows] == [["answer", str(row)] for row in range(20)]
     sent = Counter(server.arrivals)
@@ -257,12 +235,12 @@ def test_a_run_on_a_file_system_that_has_become_read_only_ends_with_exit_4_and_g
     job.run_root.symlink_to(small_disk / "job")
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     stopped = program(job)
-    assert stopped.returncode == 4, stopped.stderr
-    assert f"error: cannot make the directory {small_disk / 'job'}: Read-only file system\n" in stopped.stderr
-    assert "\nhint: the file system is read-only, often since an error of its disk" in stopped.stderr
+    assert stopped.code == 4, stopped.err
+    assert f"error: cannot make the directory {small_disk / 'job'}: Read-only file system\n" in stopped.err
+    assert "\nhint: the file system is read-only, often since an error of its disk" in stopped.err
     assert server.arrivals == []
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
-    assert program(job).returncode == 0
+    assert program(job).code == 0
     assert job.table()["status"].to_pylist() == ["ok"] * 4
 
 
@@ -270,11 +248,11 @@ def test_a_file_that_may_not_grow_ends_the_run_with_exit_4_in_words(server: Repl
     server.script = long_answer
     job = Job(tmp_path, server.base_url, 20, rows_per_part=20)
     stopped = program(job, most_bytes=300_000)
-    assert stopped.returncode == 4, stopped.stderr
-    assert f"error: cannot write to {job.run_root / 'journal' / '00000.jsonl'}: " in stopped.stderr
-    assert "\nhint: " in stopped.stderr and "run the same command again" in stopped.stderr
-    assert "Traceback" not in stopped.stderr
-    assert program(job).returncode == 0
+    assert stopped.code == 4, stopped.err
+    assert f"error: cannot write to {job.run_root / 'journal' / '00000.jsonl'}: " in stopped.err
+    assert "\nhint: " in stopped.err and "run the same command again" in stopped.err
+    assert "Traceback" not in stopped.err
+    assert program(job).code == 0
     assert job.table()["status"].to_pylist() == ["ok"] * 20
 
 
@@ -298,8 +276,8 @@ def test_the_json_line_is_there_when_the_disk_stops_a_run(server: Replies, tmp_p
     server.script = long_answer
     job = Job(tmp_path, server.base_url, 20, rows_per_part=20)
     stopped = program(job, "--json", most_bytes=300_000)
-    assert stopped.returncode == 4, stopped.stderr
-    said = orjson.loads(stopped.stdout)
+    assert stopped.code == 4, stopped.err
+    said = orjson.loads(stopped.out)
     assert (said["exit_code"], said["reason"], said["rows"]) == (4, "stopped", 20)
     assert "cannot write to" in said["error"] and said["next"].startswith("runner run")
 

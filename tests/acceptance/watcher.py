@@ -56,7 +56,7 @@ def watch(runs: list[Path]) -> dict[str, object]:
     seen: dict[tuple[Path, str], set[int]] = {}
     complaints: list[str] = []
     rounds = count()
-    while not select.select([sys.stdin], [], [], 0.3)[0]:
+    while not select.select([sys.stdin], [], [], 0.15)[0]:
         of_all = next(rounds) % 4 == 0  # joining open rows with a large input takes longer than all the rest
         for run in runs:
             for way, read in WAYS.items():
