@@ -105,7 +105,7 @@ def _text(body: Any) -> str:
 
 def environment(**more: str) -> dict[str, str]:
     """Ours, with a key, and without settings of the program."""
-    return nursery.environment(TRIAL_KEY=KEY, **more)
+    return nursery.environment(**({"TRIAL_KEY": KEY} | more))
 
 
 @dataclass
@@ -142,7 +142,7 @@ class Life:
         except TimeoutError:
             self.kill()
             raise AssertionError(f"still running after {PATIENCE_S} s, having said:\n{self.err}") from None
-        done = Done(code, self.out, self.err)
+        done = Done(code, self.out if self.out_path.is_file() else "", self.err)
         assert "Traceback" not in done.err, done.err
         return done
 
@@ -213,15 +213,20 @@ class Place:
             "pricing": {"m-1": {"input": 2, "cached_input": 0.5, "output": 8}},
         }
 
-    def start(self, *words: str, tty: str | None = None, stdin: Path | str = os.devnull, **env: str) -> Life:
-        """`runner WORDS` in the place. tty: a terminal's path for its three streams."""
+    def start(self, *words: str, tty: str | None = None, program: str | None = None, **more: Any) -> Life:
+        """`runner WORDS` in the place. tty: a terminal's path for its three streams; program: Python in the place of
+        the command line's; more: paths for `stdin` and `out`, and the rest for the environment."""
         self.commands += 1
-        out, err = (self.root / f"{name}-{self.commands}.txt" for name in ("out", "err"))
-        for path in (out, err):
-            path.touch()
-        streams = (tty, tty, tty) if tty else (stdin, out, err)
-        order = Order(words, self.root, environment(**env), *streams)
+        stdin = more.pop("stdin", os.devnull)
+        out, err = more.pop("out", self._said("out")), self._said("err")
+        streams = (tty, tty, tty) if tty else (str(stdin), str(out), str(err))
+        order = Order(words, self.root, environment(**more), *streams, **({"program": program} if program else {}))
         return Life(nursery.start(order), out, err)
+
+    def _said(self, stream: str) -> Path:
+        path = self.root / f"{stream}-{self.commands}.txt"
+        path.touch()
+        return path
 
     def call(self, *words: str, **env: str) -> Done:
         """`runner WORDS` to its end."""

@@ -54,15 +54,13 @@ if child:
 connection.close()
 os.setsid()
 for number, path in enumerate(asked["streams"]):
-    fresh = os.open(path, os.O_RDONLY if number == 0 else os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    fresh = os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(fresh, number)
     os.close(fresh)
 os.chdir(asked["cwd"])
 os.environ.clear()
 os.environ.update(asked["env"])
-sys.stdin = open(0, encoding="utf-8", closefd=False)
-sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+sys.stdout.reconfigure(line_buffering=os.isatty(1))
 if asked["most_bytes"] is not None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (asked["most_bytes"], asked["most_bytes"]))
 sys.argv = ["runner", *asked["argv"]]
@@ -134,7 +132,7 @@ class Nursery:
             server.listen(64)
             os.set_inheritable(server.fileno(), True)
             words = [sys.executable, "-c", _NURSERY, str(server.fileno())]
-            settings: dict[str, Any] = {"env": environment(), "pass_fds": [server.fileno()]}
+            settings: dict[str, Any] = {"env": environment(PYTHONIOENCODING="utf-8"), "pass_fds": [server.fileno()]}
             self._process = subprocess.Popen(words, stdin=subprocess.PIPE, **settings)
         atexit.register(self._process.communicate)
 

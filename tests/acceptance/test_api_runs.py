@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import nursery
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from endpoint import KEY, Endpoint, Place, Said, Seen, environment, ok, refused
+from endpoint import KEY, Endpoint, Life, Place, Said, Seen, environment, ok, refused
 from house import House, audit, until
 from house import environment as house_environment
+from nursery import Order
 
 import runner
 from runner.errors import ChangedError, InputError, JobError, RunDirectoryError, StoppedError, UsageError
@@ -49,10 +49,11 @@ def members(place: Place, **more: Any) -> dict[str, Any]:
     return {name: value for name, value in place._plain().items() if name != "input"} | more
 
 
-def script(text: str, root: Path, **env: str) -> subprocess.Popen[str]:
+def script(text: str, root: Path, env: dict[str, str]) -> Life:
     """A Python program of its own, in `root`."""
-    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", text], cwd=root, env=environment(**env), **streams)
+    out, err = root / "out.txt", root / "err.txt"
+    order = Order((), root, env, out=out, err=err, program=text)
+    return Life(nursery.start(order), out, err)
 
 
 def in_flight(house: House) -> int:
@@ -71,10 +72,10 @@ def test_a_script_runs_a_job_file_and_reads_the_result(place: Place) -> None:
         "print(result.ok, result.exit_code, result.rows, result.totals.rows, result.cost().usd)\n"
         "print(list(result.results(['id', 'content'])['id']))\n"
     )
-    process = script(text, place.root)
-    out, err = process.communicate(timeout=40)
-    assert process.returncode == 0, err
-    assert out == "True 0 6 {'ok': 6} 0.00168\n[0, 1, 2, 3, 4, 5]\n"
+    life = script(text, place.root, environment())
+    assert life.child.wait(40) == 0, life.err
+    err = life.err
+    assert life.out == "True 0 6 {'ok': 6} 0.00168\n[0, 1, 2, 3, 4, 5]\n"
     assert place.sent == 6  # the second call had nothing to send
     assert err.startswith(f"new run in {place.run_root}, 6 rows\n")  # as the command line talks
     assert "finished: 6 of 6 rows final (6 ok)" in err
@@ -464,28 +465,24 @@ IN_A_LOOP = SCRIPT.replace("    runner.run", "    async def cell(): runner.run")
 AWAITED = IN_A_LOOP.replace("cell(): runner.run", "cell(): await runner.arun")
 
 
-def started(house: House, text: str) -> subprocess.Popen[str]:
+def started(house: House, text: str) -> Life:
     held(house)
-    env = house_environment()
-    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, "-c", text], cwd=house.root, env=env, **streams)
-    assert until(lambda: in_flight(house) == SLOTS or process.poll() is not None, within_s=30)
-    assert process.poll() is None
-    return process
+    life = script(text, house.root, house_environment())
+    assert until(lambda: in_flight(house) == SLOTS or life.child.poll() is not None, within_s=30)
+    assert life.child.poll() is None, life.err
+    return life
 
 
 @pytest.mark.parametrize("text", [SCRIPT, IN_A_LOOP, AWAITED], ids=["script", "in a loop", "awaited"])
 def test_ctrl_c_drains_and_is_raised_then(build: Build, text: str) -> None:
     house = build(rows=60, concurrency=SLOTS)
-    process = started(house, text)
-    process.send_signal(signal.SIGINT)
+    life = started(house, text)
+    life.signal(signal.SIGINT)
     time.sleep(0.5)
-    assert process.poll() is None  # it waits for the answers
+    assert life.child.poll() is None  # it waits for the answers
     house.echo.release()
-    out, err = process.communicate(timeout=30)
-    assert out == "KeyboardInterrupt \n", err
-    assert process.returncode == -signal.SIGINT
-    assert f"stopped: {SLOTS} of 60 rows final ({SLOTS} ok)" in err
+    assert (life.child.wait(30), life.out) == (-signal.SIGINT, "KeyboardInterrupt \n"), life.err
+    assert f"stopped: {SLOTS} of 60 rows final ({SLOTS} ok)" in life.err
     assert len(house.echo.arrivals) == SLOTS
     assert runner.run(house.job, environ=HOUSE_ENVIRON, quiet=True).ok
     assert audit(house).complaints() == []
@@ -495,25 +492,23 @@ def test_ctrl_c_drains_and_is_raised_then(build: Build, text: str) -> None:
 @pytest.mark.parametrize("text", [SCRIPT, IN_A_LOOP, AWAITED], ids=["script", "in a loop", "awaited"])
 def test_a_second_ctrl_c_leaves_at_once(build: Build, text: str) -> None:
     house = build(rows=60, concurrency=SLOTS)
-    process = started(house, text)
-    process.send_signal(signal.SIGINT)
+    life = started(house, text)
+    life.signal(signal.SIGINT)
     time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
-    assert process.returncode == -signal.SIGINT
-    assert "leaving at once" in err
+    life.signal(signal.SIGINT)
+    assert life.child.wait(10) == -signal.SIGINT
+    assert "leaving at once" in life.err
     house.echo.release()
 
 
 def test_sigterm_drains_and_ends_the_script(build: Build) -> None:
     house = build(rows=60, concurrency=SLOTS)
-    process = started(house, SCRIPT)
-    process.send_signal(signal.SIGTERM)
+    life = started(house, SCRIPT)
+    life.signal(signal.SIGTERM)
     time.sleep(0.3)
     house.echo.release()
-    out, err = process.communicate(timeout=30)
-    assert (out, process.returncode) == ("SystemExit 143\n", 143), err
-    assert f"stopped: {SLOTS} of 60 rows final" in err
+    assert (life.child.wait(30), life.out) == (143, "SystemExit 143\n"), life.err
+    assert f"stopped: {SLOTS} of 60 rows final" in life.err
 
 
 def test_the_callers_own_handlers_come_after_the_drain(build: Build) -> None:
@@ -524,25 +519,25 @@ def test_the_callers_own_handlers_come_after_the_drain(build: Build) -> None:
         "    raise RuntimeError('the scheduler is going')\n"
         "signal.signal(signal.SIGTERM, told)\n"
     )
-    process = started(house, own + SCRIPT)
-    process.send_signal(signal.SIGTERM)
+    life = started(house, own + SCRIPT)
+    life.signal(signal.SIGTERM)
     time.sleep(0.3)
     house.echo.release()
-    out, err = process.communicate(timeout=30)
-    assert out == "RuntimeError \n", err
-    assert f"stopped: {SLOTS} of 60 rows final" in err
+    life.child.wait(30)
+    assert life.out == "RuntimeError \n", life.err
+    assert f"stopped: {SLOTS} of 60 rows final" in life.err
 
 
 def test_an_error_of_somebody_elses_handler_waits_for_the_drain(build: Build) -> None:
     house = build(rows=60, concurrency=SLOTS)
     own = "import signal\ndef told(number, frame):\n    raise TimeoutError\nsignal.signal(signal.SIGALRM, told)\n"
-    process = started(house, own + SCRIPT)
-    process.send_signal(signal.SIGALRM)
+    life = started(house, own + SCRIPT)
+    life.signal(signal.SIGALRM)
     time.sleep(0.3)
     house.echo.release()
-    out, err = process.communicate(timeout=30)
-    assert out == "TimeoutError \n", err
-    assert f"stopped: {SLOTS} of 60 rows final" in err
+    life.child.wait(30)
+    assert life.out == "TimeoutError \n", life.err
+    assert f"stopped: {SLOTS} of 60 rows final" in life.err
 
 
 def test_outside_the_main_thread_signals_are_left_alone(place: Place) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from endpoint import SOURCE, environment
+from endpoint import environment
+from nursery import SOURCE
 
 ROWS = 12
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint import Done, Endpoint, Place, Said, Seen, environment, ok, refused, snapshot, until
+from endpoint import Done, Endpoint, Place, Said, Seen, ok, refused, snapshot, until
 
 from runner.lock import read_owner
 
@@ -395,18 +393,15 @@ def slow(seen: Seen) -> Said:
 def test_a_second_process_leaves_before_the_first_has_read_its_input(place: Place) -> None:
     """The first one waits for its stdin; the second would wait for ever if it began to read too."""
     place.job(input={"path": "-", "format": "jsonl"})
-    reading, writing = os.pipe()
-    command = [sys.executable, "-m", "runner", "run", "job.yaml", "-q"]
-    with subprocess.Popen(command, stdin=reading, cwd=place.root, env=environment()) as first:
+    pipe = place.root / "pipe"
+    os.mkfifo(pipe)
+    first = place.start("run", "job.yaml", "-q", stdin=pipe)
+    with pipe.open("wb"):
         assert until(lambda: read_owner(place.run_root / "lock"))
-        second = subprocess.run(
-            command, stdin=reading, cwd=place.root, env=environment(), stderr=subprocess.PIPE, timeout=20, check=False
-        )
+        second = place.start("run", "job.yaml", "-q", stdin=pipe).wait()
         first.kill()
-    os.close(reading)
-    os.close(writing)
-    assert second.returncode == 75
-    assert f"is being worked on by process {first.pid}" in second.stderr.decode()
+    assert second.code == 75
+    assert f"is being worked on by process {first.pid}" in second.err
     assert place.sent == 0
     assert [path.name for path in place.run_root.iterdir()] == ["lock"]
     place.job()

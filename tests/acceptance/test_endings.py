@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
-from endpoint import PAGE, Endpoint, Place, Said, Seen, environment, ok, refused, until
+from endpoint import PAGE, Endpoint, Place, Said, Seen, ok, refused, until
 
 from runner.lock import read_owner
 
@@ -465,14 +463,15 @@ def test_the_next_command_of_the_json_line_goes_on(place: Place) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_anything_was_sent_ends_in_a_line_of_json_too(place: Place, number: signal.Signals) -> None:
     place.job(input={"path": "-"})
-    words = [sys.executable, "-m", "runner", "run", "job.yaml", "--json"]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": place.root}
-    with subprocess.Popen(words, env=environment(), **pipes) as life:
+    pipe = place.root / "pipe"
+    os.mkfifo(pipe)
+    life = place.start("run", "job.yaml", "--json", stdin=pipe)
+    with pipe.open("wb"):
         assert until(lambda: read_owner(place.run_root / "lock"))
-        life.send_signal(number)
-        out = life.communicate(timeout=20)[0]
-    told = json.loads(out)
-    assert life.returncode == told["exit_code"] == 128 + number
+        life.signal(number)
+        done = life.wait()
+    told = done.json
+    assert done.code == told["exit_code"] == 128 + number
     assert (told["reason"], told["error"], told["rows"]) == ("interrupted", None, None)
     assert told["next"] == "runner run job.yaml"
     assert not place.run_root.exists()

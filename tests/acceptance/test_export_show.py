@@ -7,15 +7,13 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from endpoint import PATIENCE_S, Endpoint, Place, Said, Seen, environment, ok, refused, snapshot, until
+from endpoint import Endpoint, Place, Said, Seen, ok, refused, snapshot, until
 
 ANSI = "\x1b[31mred\x9b2J"
 
@@ -179,26 +177,21 @@ def test_a_reader_that_leaves_ends_it_quietly(place: Place, form: str) -> None:
     place.endpoint.answer = lambda seen: ok(seen.text * 200)
     place.job(output={"rows_per_part": 256}, limits={"concurrency": 64})
     assert place.run().code == 0
-    words = [sys.executable, "-m", "runner", "export", "job.yaml", "-f", form]
-    settings: dict[str, Any] = {"cwd": place.root, "env": environment(), "stderr": subprocess.PIPE}
-    with subprocess.Popen(words, stdout=subprocess.PIPE, **settings) as process:
-        assert process.stdout and process.stderr
-        process.stdout.read(3)
-        process.stdout.close()
-        assert process.wait(PATIENCE_S) == 141
-        assert process.stderr.read() == b""
+    pipe = place.root / "pipe"
+    os.mkfifo(pipe)
+    life = place.start("export", "job.yaml", "-f", form, out=pipe)
+    with pipe.open("rb") as reader:
+        reader.read(3)
+    assert (life.wait().code, life.err) == (141, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
 def test_a_full_disk_is_told(ended: Place, form: str) -> None:
-    with open("/dev/full", "wb") as full:
-        words = [sys.executable, "-m", "runner", "export", "job.yaml", "-f", form]
-        settings: dict[str, Any] = {"cwd": ended.root, "env": environment(), "stderr": subprocess.PIPE, "text": True}
-        done = subprocess.run(words, stdout=full, check=False, timeout=PATIENCE_S, **settings)
-    assert done.returncode == 4
-    assert done.stderr.startswith("error: cannot write to standard output: No space left on device\n\nhint: ")
-    assert "Traceback" not in done.stderr and "ignored" not in done.stderr
+    done = ended.start("export", "job.yaml", "-f", form, out=Path("/dev/full")).wait()
+    assert done.code == 4
+    assert done.err.startswith("error: cannot write to standard output: No space left on device\n\nhint: ")
+    assert "ignored" not in done.err
 
 
 SLOW = (
@@ -208,18 +201,16 @@ SLOW = (
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_an_export_that_is_left_leaves_nothing_for_good(ended: Place, number: signal.Signals) -> None:
-    words = [sys.executable, "-c", SLOW, "export", "job.yaml", "-o", "out.jsonl"]
-
     def halves() -> list[Path]:
         return list(ended.root.glob(".out.jsonl.*"))
 
-    with subprocess.Popen(words, cwd=ended.root, env=environment(), stderr=subprocess.PIPE) as process:
-        assert until(halves)
-        other = ended.call("export", "job.yaml", "-o", "out.jsonl")  # beside one that goes on
-        assert (other.code, len(halves())) == (0, 1)
-        process.send_signal(number)
-        assert process.wait(PATIENCE_S) in (128 + number, -signal.SIGKILL)
-        assert process.stderr and process.stderr.read().strip() == b""
+    life = ended.start("export", "job.yaml", "-o", "out.jsonl", program=SLOW)
+    assert until(halves)
+    other = ended.call("export", "job.yaml", "-o", "out.jsonl")  # beside one that goes on
+    assert (other.code, len(halves())) == (0, 1)
+    life.signal(number)
+    assert life.wait().code in (128 + number, -signal.SIGKILL)
+    assert life.err.strip() == ""
     assert len(halves()) == (number == signal.SIGKILL)
     assert ended.call("export", "job.yaml", "-o", "out.jsonl", "--force").code == 0
     assert halves() == []

@@ -14,7 +14,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from endpoint import PATIENCE_S, SOURCE, Done, Endpoint, Life, Place, Said, Seen, environment, ok, refused, until
+from endpoint import PATIENCE_S, Done, Endpoint, Life, Place, Said, Seen, environment, ok, refused, until
+from nursery import SOURCE
 from terminal import Terminal
 
 ANSI = "\x1b[31mred\x1b]0;title\x07\x9b2J"  # colours, a window title, and a C1 escape
