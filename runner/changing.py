@@ -55,7 +55,8 @@ def go_over(begun: Begun, known: Mapping[str, Any]) -> bool:
     if begun.options.retry is None:  # which is asked about with what it sends besides
         rest, size = rest_of_plan(begun.prepared, made.plan.sources), begun.options.sample
         sent = sample_in(begun.directory, known["run"], rest, size).left(rest) if size else rest
-        confirm(begun, sent, partial(told_in, old.prepared, old.directory, old.ranges, old.standing))
+        told = partial(told_in, old.prepared, old.directory, old.ranges, old.standing)
+        confirm(begun, sent, told, old.standing)
     members = run_members(begun, known["run"], known)
     members["kept_jobs"] = kept_jobs(known, members["identity"], keep=begun.options.keep_answers)
     files.remove(begun.directory.root / "manifest.json")

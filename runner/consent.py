@@ -13,19 +13,25 @@ from decimal import Decimal
 from runner.demand import Demand, Told
 from runner.errors import ConsentError
 from runner.forecast import Rest, demand_of
+from runner.keep import Books
 from runner.opening import Begun
 from runner.progress import rows_bar
+from runner.records import Tally
+from runner.recovery import Standing
 from runner.say import dollars
 
 
-def confirm(begun: Begun, rest: Rest, told: Callable[[], Mapping[str, Told]] = dict) -> None:
+def confirm(
+    begun: Begun, rest: Rest, told: Callable[[], Mapping[str, Told]] = dict, standing: Standing | None = None
+) -> None:
     """Ask, if what `rest` may cost at most is too much to be spent unasked. told: what answers so far say, looked up
-    when it is needed. Raises ConsentError for a no, and where nobody can be asked."""
+    when it is needed; standing: of a run that has begun, whose budget is spent in part. Raises ConsentError for a no,
+    and where nobody can be asked."""
     most = begun.job.budget.confirm_above_usd
     if most is None or begun.options.yes or begun.simulated or not any(rest):
         return
     demand = _reckoned(begun, rest, told())
-    at_most = _within_budget(demand.at_most_usd, begun.job.budget.max_usd)
+    at_most = _within_budget(demand.at_most_usd, begun.job.budget.max_usd, standing)
     if at_most is not None and at_most <= most:
         return
     said = _words("going on with this run" if begun.directory.read_run() else "this run", at_most, demand)
@@ -50,8 +56,11 @@ def _reckoned(begun: Begun, rest: Rest, told: Mapping[str, Told]) -> Demand:
         close()
 
 
-def _within_budget(at_most: Decimal | None, max_usd: Decimal | None) -> Decimal | None:
-    return at_most if at_most is None or max_usd is None else min(at_most, max_usd)
+def _within_budget(at_most: Decimal | None, max_usd: Decimal | None, standing: Standing | None) -> Decimal | None:
+    if at_most is None or max_usd is None:
+        return at_most
+    spent = Books.of(standing).total if standing else Tally()
+    return max(Decimal(0), min(at_most, max_usd - spent.cost_usd - spent.unknown_usd))
 
 
 def _words(what: str, at_most: Decimal | None, demand: Demand) -> str:

@@ -165,7 +165,8 @@ def _run_locked(
     all_there(run)
     again = asked_again(run)
     if known and not (changed and run.options.retry is None):  # else it has been asked about
-        confirm(run, to_send(run, again), bind(told_in, run.prepared, directory, ranges, run.standing))
+        told = bind(told_in, run.prepared, directory, ranges, run.standing)
+        confirm(run, to_send(run, again), told, run.standing)
     directory.write("run.json", members)
     if not relaid:
         partial.remove(directory)

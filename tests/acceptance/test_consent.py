@@ -100,6 +100,18 @@ def test_a_budget_bounds_what_may_be_spent(place: Place) -> None:
     assert place.sent == 3
 
 
+def test_of_a_budget_only_what_is_not_spent_is_asked_about(place: Place) -> None:
+    """Three of six rows have had room; what is left of the budget is less than is asked about, then it is more."""
+    place.job(budget={"max_usd": 0.001})
+    assert (place.run().code, place.sent) == (3, 3)
+    place.job(budget={"max_usd": 0.0013, "confirm_above_usd": 0.0005})
+    assert (place.run().code, place.sent) == (3, 4)  # 0.0013 less 3 answers at $0.00028 is 0.00046
+    place.job(budget={"max_usd": 0.002, "confirm_above_usd": 0.0005})
+    done = place.run()
+    assert (done.code, place.sent) == (2, 4)
+    assert done.errors[0].startswith("going on with this run may cost at most $0.00069 (")
+
+
 def test_only_what_is_left_is_asked_about_and_answers_say_what_is_expected(place: Place) -> None:
     place.rows(40)
     place.job(budget={"confirm_above_usd": 0.01})
