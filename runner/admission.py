@@ -3,20 +3,21 @@
 Rule: a row waits here without a slot and without rate, in order within its lane, and is let in only when a slot is
 free, the lane's gate is open, its buckets have enough and the budget has room for its worst case, all looked at in the
 same instant (`Lane.ready_in`, `Budget.fits`). The arithmetic is pace.py's and budget.py's; this file only waits and
-wakes. A row for which the budget has no room waits while anything is in flight, whose cost may be less than its worst
-case; when nothing is, rows that are cheaper go before it, and when there are none the budget is used up.
+wakes. A row for which the budget has no room waits while anything is in flight, or on its way to the disk, whose cost
+may be less than its worst case; when nothing is, rows that are cheaper go before it, and when there are none the budget
+is used up.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 import anyio
 from anyio.abc import TaskGroup
 
-from runner.budget import Budget
+from runner.budget import Budget, End
 from runner.pace import Lane, Slots
 
 #: Before the budget is called used up, rows that are just being taken up may turn out to be cheaper.
@@ -89,10 +90,16 @@ class Admission:
         await ticket.called.wait()
         return ticket.admitted
 
-    def paid(self, worst_usd: Decimal | None, cost_usd: Decimal | None) -> bool:
-        """What was reserved has been spent: cost_usd of it, or all where that is not known (None). True: it was more
-        than had been reserved (`Budget.settle`)."""
-        return self.budget is not None and self.budget.settle(worst_usd, cost_usd)
+    def unsent(self, worst_usd: Decimal | None) -> None:
+        """Nothing left: what was reserved is free."""
+        if self.budget:
+            self.budget.settle(worst_usd, Decimal(0))
+
+    def written(self, ends: Iterable[End]) -> None:
+        """The ends of these exchanges are on disk: their rooms in the budget are what they cost."""
+        if self.budget:
+            self.budget.written(ends)
+            self.pump()
 
     def leave(self, lane: Lane, *, undurable: bool) -> None:
         """The exchange is over. undurable: it settled its row or was paid for, which counts until it is `saved`."""
@@ -139,14 +146,18 @@ class Admission:
         """The first in line; where the budget has no room for it and nothing is in flight, the first with room."""
         if self.budget is None or self.budget.fits(queue[0].worst_usd):
             return queue[0]
-        if self.slots.in_flight:
+        if self._some_may_cost_less(self.budget):
             return None
         return next((ticket for ticket in queue if self.budget.fits(ticket.worst_usd)), None)
+
+    def _some_may_cost_less(self, budget: Budget) -> bool:
+        """Than what is reserved for them."""
+        return self.slots.in_flight > 0 or budget.waits_for_disk
 
     def _look_at_budget(self, budget: Budget, now: float) -> None:
         """Tell when nothing is in flight and there is room for nobody who waits, and still is none a moment later."""
         waiting = [ticket.worst_usd for _, queue in self._queues.values() for ticket in queue]
-        if self.slots.in_flight or not waiting or any(budget.fits(worst_usd) for worst_usd in waiting):
+        if self._some_may_cost_less(budget) or not waiting or any(budget.fits(worst_usd) for worst_usd in waiting):
             self._used_up_at = None
             return
         if self._used_up_at is None or self.others_come():

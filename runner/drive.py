@@ -111,6 +111,7 @@ async def _pipeline(session: Session) -> None:
     to_keep, events = anyio.create_memory_object_stream[Event](size)
     to_seal, complete = anyio.create_memory_object_stream[int](len(session.ranges) + 1)
     keeper.on_saved = partial(_saved, session)
+    keeper.on_written = engine.written
     keeper.on_freed = window.free_bytes
     keeper.on_complete = to_seal.send_nowait
     keeper.only, keeper.on_enough = session.only or {}, partial(_leave, session)

@@ -8,7 +8,7 @@ on, up to several times the slots, so that waiting rows leave no slot empty.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -19,13 +19,14 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
 
 from runner.admission import Admission
+from runner.budget import End
 from runner.errors import RunnerError
 from runner.exchange import Exchange, Work
 from runner.halts import used_up
 from runner.lanes import Lanes, is_charged
 from runner.pace import Lane
 from runner.ports import Ended, Event, Settings, Wiring, iso_now
-from runner.records import Failure, Reply, Request, Settled
+from runner.records import Attempt, Failure, Reply, Request, Settled
 from runner.retry import Again, change_after, counts, falls_short, next_step
 from runner.stop import Stop
 
@@ -72,6 +73,11 @@ class LocalEngine:
         """So many settled rows are durable: their room is free."""
         if self._admission:
             self._admission.saved(count)
+
+    def written(self, ends: Iterable[End]) -> None:
+        """The ends of these exchanges are durable."""
+        if self._admission:
+            self._admission.written(ends)
 
     @property
     def waiting_for(self) -> str | None:
@@ -216,21 +222,23 @@ class LocalEngine:
         while self._admission.try_enter(lane, tokens, worst_usd) or await self._enter(lane, tokens, worst_usd):
             try:
                 ended = await (self._filled(work) if self.wiring.fill else self._talk(work, work.asking.body))
-            except BaseException:
-                self._admission.paid(worst_usd, None)
+            except BaseException:  # what was reserved stays so: nobody knows what it cost
                 self._admission.leave(lane, undurable=False)
                 raise
             if isinstance(ended, Exchange):
-                cost_usd = ended.attempt.cost_usd
-                if self._admission.paid(worst_usd, cost_usd) and cost_usd is not None:
-                    self.on_dearer(work.asking, cost_usd)
+                self._pay(work, ended.attempt, worst_usd)
                 return ended
             lane.give_back(tokens)
-            self._admission.paid(worst_usd, Decimal(0))
+            self._admission.unsent(worst_usd)
             self._admission.leave(lane, undurable=False)
             if ended:
                 return ended
         return None
+
+    def _pay(self, work: Work, attempt: Attempt, worst_usd: Decimal | None) -> None:
+        budget, cost_usd = self.settings.budget, attempt.cost_usd
+        if budget and budget.ended((work.request.index, attempt.n), worst_usd, cost_usd) and cost_usd is not None:
+            self.on_dearer(work.asking, cost_usd)
 
     async def _enter(self, lane: Lane, tokens: int, worst_usd: Decimal | None) -> bool:
         assert self._admission

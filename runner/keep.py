@@ -7,7 +7,7 @@ and one fdatasync for each range touched. So a slow disk makes larger groups, no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -17,6 +17,7 @@ import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from runner import files
+from runner.budget import End
 from runner.columns import ResultSpec, attempt_record, record, tally, tally_attempt
 from runner.halts import Streak, holds
 from runner.journal import Head, Journal, attempt_line, record_line, sent_line
@@ -90,16 +91,18 @@ class _Batch:
     records: list[tuple[int, Tally]] = field(default_factory=list)
     freed: int = 0  #: settled rows and paid answers of the engine that are no longer undurable
     freed_bytes: int = 0
+    ends: list[End] = field(default_factory=list)
 
 
 class Keeper:
-    """Journals of the open ranges. `on_saved` frees slots; `on_complete` seals a range."""
+    """Journals of the open ranges. `on_saved` frees slots, `on_written` room in the budget, `on_complete` seals."""
 
     def __init__(self, directory: RunDirectory, spec: ResultSpec, standing: Standing, rows_per_part: int) -> None:
         self.books = Books.of(standing)
         self.open: dict[int, OpenRange] = standing.open
         self.streak = Streak()
         self.on_saved: Callable[[int], None] = lambda count: None
+        self.on_written: Callable[[Sequence[End]], None] = lambda ends: None
         self.on_freed: Callable[[int], None] = lambda size: None
         self.on_complete: Callable[[int], None] = lambda number: None
         self.only: Mapping[int, AbstractSet[int]] = {}  #: of a range these rows are all that will come
@@ -190,6 +193,7 @@ class Keeper:
     def _attempt(self, batch: _Batch, ended: Ended) -> None:
         row, members = ended.request.index, attempt_record(ended.attempt)
         batch.attempts.append((row, tally_attempt(members)))
+        batch.ends.append((row, ended.attempt.n))
         self._bound(row, ended.attempt)
         source = ended.attempt.price_source
         told = {"price_source": source} if source else {}  # it may yet become the row's answer
@@ -200,6 +204,8 @@ class Keeper:
         batch.records.append((row, tally(members)))
         for attempt in settled.attempts:
             self._bound(row, attempt)
+        if settled.attempts:
+            batch.ends.append((row, settled.attempts[-1].n))
         self._line(batch, row, lambda seed: record_line(members, seed))
         self.books.fewer.see(settled)
         if isinstance(settled.outcome, Failure):
@@ -225,6 +231,7 @@ class Keeper:
             self.books.attempted(row, cost)
         for row, totals in batch.records:
             self._count(row, totals)
+        self.on_written(batch.ends)
         self.on_saved(batch.freed)
         self.on_freed(batch.freed_bytes)
 

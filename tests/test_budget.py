@@ -26,20 +26,27 @@ def usd(text: str) -> Decimal:
     return Decimal(text)
 
 
-def test_what_is_reserved_has_no_room_for_others_until_it_is_settled() -> None:
+def test_what_is_reserved_has_no_room_for_others_until_its_end_is_on_disk() -> None:
     budget = Budget(usd("1"), spent_usd=usd("0.4"))
     assert budget.fits(usd("0.6"))
     assert not budget.fits(usd("0.61"))
     budget.reserve(usd("0.5"))
     assert not budget.fits(usd("0.2"))
-    budget.settle(usd("0.5"), usd("0.1"))
+    assert not budget.ended((7, 1), usd("0.5"), usd("0.1"))
+    assert (budget.fits(usd("0.2")), budget.waits_for_disk) == (False, True)
+    budget.written([(7, 2), (8, 1)])
+    assert not budget.fits(usd("0.2"))
+    budget.written([(8, 1), (7, 1)])
     assert (budget.spent_usd, budget.reserved_usd, budget.left_usd) == (usd("0.5"), 0, usd("0.5"))
+    budget.written([(7, 1)])  # a row's record has its last exchange once more
+    assert (budget.left_usd, budget.waits_for_disk) == (usd("0.5"), False)
 
 
 def test_a_cost_that_is_not_known_keeps_its_worst_case_spent() -> None:
     budget = Budget(usd("1"))
     budget.reserve(usd("0.3"))
-    budget.settle(usd("0.3"), None)
+    assert not budget.ended((0, 1), usd("0.3"), None)
+    budget.written([(0, 1)])
     assert budget.left_usd == usd("0.7")
 
 
@@ -51,21 +58,23 @@ def test_a_server_that_bills_more_than_was_possible_makes_everything_dearer() ->
     budget = Budget(usd("1"))
     budget.reserve(usd("0.1"))
     budget.reserve(usd("0.2"))
-    assert budget.settle(usd("0.1"), usd("0.1342"))
-    assert (budget.times, budget.spent_usd) == (usd("1.4"), usd("0.1342"))  # rounded up
-    assert budget.reserved_usd == usd("0.28")  # what is in flight too
+    assert budget.ended((0, 1), usd("0.1"), usd("0.1342"))
+    assert (budget.times, budget.reserved_usd) == (usd("1.4"), usd("0.42"))  # rounded up; what is in flight too
+    budget.written([(0, 1)])
+    assert (budget.spent_usd, budget.reserved_usd) == (usd("0.1342"), usd("0.28"))
     assert (budget.fits(usd("0.4")), budget.fits(usd("0.5"))) == (True, False)
-    assert not budget.settle(usd("0.2"), usd("0.27"))  # no more than was reserved by now
+    assert not budget.ended((1, 1), usd("0.2"), usd("0.27"))  # no more than was reserved by now
     budget.reserve(usd("0.2"))
-    budget.settle(usd("0.2"), None)
+    assert not budget.ended((2, 1), usd("0.2"), None)
+    budget.written([(1, 1), (2, 1)])
     assert budget.spent_usd == usd("0.1342") + usd("0.27") + usd("0.28")
 
 
 def test_what_is_free_by_its_price_and_was_billed_is_not_sent_any_more() -> None:
     budget = Budget(usd("1"))
     assert budget.fits(usd("0"))
-    assert budget.settle(usd("0"), usd("0.01"))
-    assert not budget.settle(usd("0"), usd("0.01"))  # and told once
+    assert budget.ended((0, 1), usd("0"), usd("0.01"))
+    assert not budget.ended((1, 1), usd("0"), usd("0.01"))  # and told once
     assert (budget.fits(usd("0")), budget.fits(usd("0.1")), budget.times) == (False, True, 1)
 
 
@@ -156,7 +165,11 @@ class Till:
         async with take:
             async for event in take:
                 self.settled += [event] if isinstance(event, Settled) else []
+                await anyio.sleep(0.01)
                 self.engine.saved(1)
+                attempt = event.attempts[-1] if isinstance(event, Settled) else event.attempt
+                row = event.request.index
+                self.engine.written([(row, attempt.n)])
 
 
 @settings(deadline=None, max_examples=60)

@@ -145,9 +145,11 @@ async def test_one_commit_takes_all_that_waits_with_one_write_and_one_sync_a_ran
 
     monkeypatch.setattr(files, "write_all", noting("write", files.write_all))
     monkeypatch.setattr(files, "sync", noting("sync", files.sync))
+    kept.keeper.on_written = lambda ends: calls.append(f"written {ends}")
     kept.keeper.on_saved = lambda count: calls.append(f"saved {count}")
-    await kept.keep([final(row) for row in (0, 100, 1, 101, 2)])
-    assert calls == ["write", "write", "sync", "sync", "saved 5"]
+    await kept.keep([final(0), final(100, OK, attempt(1)), ended(1, 2), final(101), final(2)])
+    ends = "written [(0, 1), (100, 2), (1, 2), (101, 1), (2, 1)]"
+    assert calls == ["write", "write", "sync", "sync", ends, "saved 4"]
 
 
 async def test_nothing_counts_before_its_sync_has_returned(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint import Endpoint, Place, Said, Seen, ok, until
+from endpoint import Endpoint, Place, Said, ok, until
 
 from runner.standing import status_of
 
@@ -53,6 +50,13 @@ def test_a_run_stops_with_3_before_its_budget_is_passed_and_goes_on_with_more(pl
     assert spent(place) == first
     assert place.run("--max-usd", "0.008").code == 3
     assert first < spent(place) <= Decimal("0.008")
+    second, sent = spent(place), place.sent
+    lower = place.run("--max-usd", "0.006")
+    assert (lower.code, place.sent) == (3, sent)
+    assert f": ${second.normalize():f} of $0.006 are spent" in lower.errors[0]
+    found = re.search(r"--max-usd ([0-9.]+) or more", lower.hint)
+    assert found
+    assert (place.run("--max-usd", found[1]).code, place.sent) == (3, sent + 1)  # room for one row more, and no other
     assert place.run("--max-usd", "1").code == 0
     assert spent(place) == 60 * ANSWER_USD
     assert place.sent == 60
@@ -134,6 +138,20 @@ def test_what_was_on_the_wire_at_a_kill_stays_spent(place: Place) -> None:
     assert billed <= Decimal("0.004")
 
 
+def test_what_sealed_rows_have_cost_is_spent_for_retry_too(place: Place) -> None:
+    place.rows(6)
+    place.job(budget={"max_usd": 0.00195}, output={"rows_per_part": 2})
+    place.endpoint.answer = lambda seen: ok(finish="length")
+    assert (place.run().code, place.sent) == (1, 6)
+    assert len(list((place.run_root / "results").glob("part-*.parquet"))) == 3
+    done = place.call("retry", "job.yaml")
+    assert (done.code, place.sent) == (3, 6)
+    assert "$0.00168 of $0.00195 are spent" in done.errors[0]
+    place.endpoint.answer = lambda seen: ok()
+    assert (place.call("retry", "job.yaml", "--max-usd", "0.0025").code, place.sent) == (3, 8)
+    assert spent(place) == 8 * ANSWER_USD
+
+
 def test_a_worst_case_stays_in_the_bill_through_sealing_retry_and_a_moved_row(place: Place) -> None:
     place.rows(6)
     place.job(timeouts={"attempt_s": 0.3}, retry={"max_attempts": 2}, output={"rows_per_part": 2})
@@ -187,52 +205,3 @@ def test_a_server_that_bills_more_than_was_possible_is_told_of_and_reckoned_dear
     place.endpoint.answer = lambda seen: ok()
     place.job(budget={"max_usd": 0.01}, **changes)
     assert place.run("--max-usd", "1").code == 0
-
-
-def _has_sent(place: Place, enough: int) -> bool:
-    return place.sent >= enough
-
-
-def one_job(place: Place, luck: random.Random) -> tuple[Decimal, Decimal]:
-    """A run under a random budget, killed and gone on with; (budget, what the endpoint billed at most)."""
-    most = Decimal(luck.randint(5, 200)) / 10_000
-    billed: list[Decimal] = []
-
-    def answer(seen: Seen) -> Said:
-        if luck.random() < 0.1:
-            return Said(500, b"{}")
-        tokens = luck.randint(0, 20)
-        billed.append(Decimal(100 * 2 + tokens * 8) / 1_000_000)
-        usage = {"prompt_tokens": 100, "completion_tokens": tokens, "total_tokens": 100 + tokens}
-        return ok(usage=usage)
-
-    place.endpoint.answer = answer
-    place.job(
-        budget={"max_usd": float(most)}, limits={"concurrency": luck.choice([1, 4, 16])}, retry={"max_backoff_s": 0.01}
-    )
-    for _ in range(luck.randint(0, 2)):
-        life, enough = place.start("run", "job.yaml"), place.sent + luck.randint(1, 20)
-        until(partial(_has_sent, place, enough), within_s=1.0)
-        with suppress(ProcessLookupError):  # it had ended by itself
-            life.signal(signal.SIGKILL)
-        life.wait()
-    assert place.run().code in (0, 1, 3)
-    return most, sum(billed, Decimal(0))
-
-
-def test_random_jobs_with_kills_and_resumes_never_pass_their_budget(tmp_path: Path) -> None:
-    overshoot = Decimal("-inf")
-    with Endpoint() as endpoint:
-        for number in range(JOBS):
-            root = tmp_path / str(number)
-            root.mkdir()
-            place = Place(root, endpoint)
-            place.rows(60)
-            most, billed = one_job(place, random.Random(number))
-            overshoot = max(overshoot, billed - most)
-            assert billed <= most, f"job {number}: {billed} of {most}"
-            assert spent(place) <= most
-    print(f"{JOBS} jobs, largest overshoot ${overshoot}")
-
-
-JOBS = 6
