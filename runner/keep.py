@@ -218,6 +218,7 @@ class Keeper:
             opened = self.open[row // self._rows_per_part]
             if opened.bound((row, attempt.epoch, attempt.n), most_usd):
                 self.books.settled.unknown_usd += most_usd
+                self.books.settled.bounded += 1
 
     def _line(self, batch: _Batch, row: int, build: Callable[[int], bytes]) -> None:
         number = row // self._rows_per_part

@@ -134,6 +134,7 @@ def run_members(begun: Begun, run_id: str, known: Mapping[str, Any] | None) -> d
         "changes": before.get("changes", []),
         "kept_jobs": before.get("kept_jobs", []),
         "unknown_usd": before.get("unknown_usd", "0"),
+        "bounded": before.get("bounded", 0),
         "simulated": begun.simulated,
         "started_at": before.get("started_at") or iso_now(),
         "name": begun.job.name,

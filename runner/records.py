@@ -219,6 +219,7 @@ class Tally:
     cost_usd: Decimal = Decimal(0)  #: of all exchanges of known cost
     wasted_usd: Decimal = Decimal(0)  #: of these, the ones that are no row's answer
     unknown_usd: Decimal = Decimal(0)  #: what the exchanges of unknown cost may have cost at most; not in cost_usd
+    bounded: int = 0  #: the exchanges of unknown cost that unknown_usd is of: nothing bounds the others
 
     @property
     def settled(self) -> int:
@@ -240,3 +241,4 @@ class Tally:
         self.cost_usd += other.cost_usd
         self.wasted_usd += other.wasted_usd
         self.unknown_usd += other.unknown_usd
+        self.bounded += other.bounded

@@ -53,6 +53,7 @@ class OpenRange:
         if new:
             self.bounds[key] = most_usd
             self.settled.unknown_usd += most_usd
+            self.settled.bounded += 1
         return new
 
     @property
@@ -133,13 +134,13 @@ class _Survey:
         self._by_number = {part.number: part for part in ranges}
         known = directory.read_run() or {}
         self._run = known.get("run") or (ranges[0].run if ranges else "")
-        self._carried_usd = Decimal(known.get("unknown_usd", "0"))
+        self._carried = Decimal(known.get("unknown_usd", "0")), known.get("bounded", 0)
         self._journals = {number: files.read_file(path) for number, path in directory.open_journals().items()}
         self._notes = notes.read(directory.root / notes.NOTES, self._run, known.get("changes", ()))
 
     def standing(self, *, live: bool, mend: bool) -> Standing:
         standing = Standing(removed=self._removed())
-        standing.removed.unknown_usd = self._carried_usd
+        standing.removed.unknown_usd, standing.removed.bounded = self._carried
         for number, path in self._directory.parts().items():
             footer = self._checked(path, number)
             if footer.rows:
@@ -173,7 +174,7 @@ class _Survey:
         opening = _Opening(replace(part, epoch=epoch), found, [] if live else found.unanswered(), fresh, base)
         standing.sealed.pop(number, None)
         standing.unanswered += opening.lost
-        standing.open[number] = opening.opened(sealed.totals.unknown_usd if sealed else Decimal(0))
+        standing.open[number] = opening.opened(sealed.totals if sealed else Tally())
         if mend:
             _write_down(path, opening.part, opening.lost)
 
@@ -268,14 +269,16 @@ class _Opening:
     reopened: Sequence[notes.Reopened]
     base: Mapping[int, Mapping[str, Any]]
 
-    def opened(self, unknown_usd: Decimal) -> OpenRange:
-        """unknown_usd: the part's, at most."""
+    def opened(self, before: Tally) -> OpenRange:
+        """before: the part's totals."""
         rows = {**self.base, **self.found.records}
         again = {row: note.epoch for note in self.reopened for row in note.rows}
         opened = OpenRange(self.part)
-        opened.settled.unknown_usd = unknown_usd
+        opened.settled.unknown_usd, opened.settled.bounded = before.unknown_usd, before.bounded
         for key in self._unknown():
-            opened.bound(key, Decimal(self.found.sent[key].reserved_usd or 0))
+            most_usd = self.found.sent[key].reserved_usd
+            if most_usd is not None:
+                opened.bound(key, Decimal(most_usd))
         for row, record in rows.items():
             if row in again and not _asked_since(record, again[row]):
                 self._take_back(opened, row, record)

@@ -98,7 +98,7 @@ def lay_out(prepared: Prepared, old: Old, sources: Sequence[int], members: Mappi
         files.touch(following(place) / name_tag(epoch))
         files.sync_directory(following(place))
     directory.write("survey.next.json", prepared.survey.to_json())
-    carried = {"unknown_usd": str(builder.carried_usd)}
+    carried = {"unknown_usd": str(builder.carried_usd), "bounded": builder.carried}
     directory.write("run.json", {**members, **carried, "epoch": epoch, "changes": [], "swap": True})
     swap(directory)
 
@@ -117,6 +117,7 @@ class _Builder:
         self._used = {source for source in sources if source != NONE}
         #: What exchanges of unknown cost may have cost: parts that are written anew say nothing of it, run.json does.
         self.carried_usd = old.standing.settled.unknown_usd + old.standing.removed.unknown_usd
+        self.carried = old.standing.settled.bounded + old.standing.removed.bounded
 
     def lay(self, part: Range) -> None:
         """One new range: a part when all its rows have answers, else journal and partial part of those that have."""
@@ -147,6 +148,7 @@ class _Builder:
         linked = files.link(source, following(old.directory.results) / source.name)
         if linked:
             self.carried_usd -= old.standing.sealed[part.number].totals.unknown_usd
+            self.carried -= old.standing.sealed[part.number].totals.bounded
         return linked
 
     def _table(self, rows: Sequence[int]) -> Any:

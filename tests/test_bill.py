@@ -353,8 +353,10 @@ def test_json_csv_and_the_table_tell_the_same(run: MadeRun) -> None:
 
 
 def figures(line: dict[str, Any]) -> list[str]:
-    """As the table rounds them."""
+    """As the table rounds them; nothing but unknown costs is no sum."""
     money = {name: f"${Decimal(line[name]):.4f}" for name in ("cost_usd", "wasted_usd")}
+    if line["cost_usd"] == "0" and line["unknown_exchanges"]:
+        money["cost_usd"] = "unknown"
     return [str((line | money)[name]) for name in words.FIELDS]
 
 
@@ -384,3 +386,19 @@ def test_text_of_the_data_cannot_break_the_table(tmp_path: Path) -> None:
     lines = words.table(bill([made.directory.root], ("team",)))
     assert lines[1].startswith("two lines and long")
     assert "…" in lines[1]
+
+
+def test_wide_letters_take_two_columns_and_marks_none(tmp_path: Path) -> None:
+    teams = ["日本語チーム", "cafe\u0301", "日" * 50, "x" * 41, "ok"]
+    made = made_run(tmp_path / "run", [{"text": "x", "team": team} for team in teams])
+    made.seal(0, [settled(index, answer(), attempt(1, "0.1")) for index in range(len(teams))])
+    lines = words.table(bill([made.directory.root], ("team",)))
+    starts = {line.split()[0]: line.index(next(filter(str.isdigit, line))) for line in lines[1:]}
+    assert starts == {
+        "日本語チーム": 6 + 40 - 12 + 5,
+        "cafe\u0301": 41 + 5,
+        "日" * 19 + "…": 20 + 1 + 5,
+        "x" * 39 + "…": 40 + 5,
+        "ok": 45,
+        "total": 45,
+    }

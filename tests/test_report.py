@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.bill import bill
+from runner.bill import bill, words
 from runner.errors import UsageError
 from runner.outputs.choices import choices_in
 from runner.records import Failure, Kind, Settled, Status
@@ -151,6 +151,16 @@ def test_what_the_exchanges_cost_is_what_the_bill_says(run: MadeRun) -> None:
     assert {line["reason"]: line["exchanges"] for line in found.reasons} == {None: 3, "RATE": 1, "SERVER": 2}
 
 
+def test_a_sum_of_nothing_but_unknown_costs_is_not_said_to_be_0(tmp_path: Path) -> None:
+    made = run_of(tmp_path, 2)
+    made.seal(0, [settled(0, answer("spam"), attempt(1, None)), settled(1, answer("ham"), attempt(1, "0"))])
+    text = shown(made).text
+    assert "ham 1 50.0 % $0 spam 1 50.0 % unknown" in text or "spam 1 50.0 % unknown ham 1 50.0 % $0" in text
+    assert "m-1 2 unknown $0 1 2 20 4" in text and "Cost unknown 1 exchange, in no sum; no bound is known" in text
+    lines = words.table(bill([made.directory.root], ("parsed.label",)))
+    assert [line.split()[-3] for line in lines[1:]] == ["$0.000000", "unknown", "unknown"]
+
+
 def test_rows_are_ranked_by_their_latency_and_by_all_their_exchanges(run: MadeRun) -> None:
     seen = told(run).seen
     assert [(row["name"], row["number"]) for row in seen.slowest.rows][:2] == [("T-1", 4.0), ("T-0", 0.5)]
@@ -188,7 +198,7 @@ def test_exchanges_of_rows_that_are_not_final_are_seen_while_it_goes_on(tmp_path
     assert (int(course.series["limited"].sum()), int(course.series["broken"].sum())) == (1, 1)
     assert found.models.beside["not final"].cost_usd == Decimal("0.4")
     text = shown(made).text
-    assert "not final yet 2 66.7 %" in text and "rows not final yet 0 2 " in text
+    assert "not final yet 2 66.7 %" in text and "rows not final yet 0 $0.400000 $0.400000 0 2 " in text
 
 
 def test_a_row_that_was_sent_again_counts_its_exchanges_once(tmp_path: Path) -> None:
@@ -237,7 +247,7 @@ def test_result_columns_with_a_prefix_are_found(tmp_path: Path) -> None:
     made = run_of(tmp_path, 1, output={"prefix": "r_"})
     made.seal(0, [settled(0, answer("ham"), attempt(1, "0.5"))])
     text = shown(made).text
-    assert "ham 1 100 % $0.500000" in text and "m-1 1 1 10 2" in text
+    assert "ham 1 100 % $0.500000" in text and "m-1 1 $0.500000 $0 0 1 10 2" in text
 
 
 # The page is sealed
@@ -550,6 +560,19 @@ def test_only_nothing_is_0_percent_and_only_all_is_100(part: float, whole: float
 )
 def test_ticks_of_one_axis_are_written_alike(peak: float, texts: list[str]) -> None:
     assert tick_numbers(axis_to(peak)) == texts
+
+
+@pytest.mark.parametrize(
+    ("peak", "texts"),
+    [
+        (1.2, ["$0", "$0.50", "$1.00", "$1.50"]),
+        (300, ["$0", "$100", "$200", "$300"]),
+        (15_000, ["$0", "$5k", "$10k", "$15k"]),
+        (0.003, ["$0", "$0.001", "$0.002", "$0.003"]),
+    ],
+)
+def test_ticks_of_dollars_are_written_as_money(peak: float, texts: list[str]) -> None:
+    assert tick_numbers(axis_to(peak), "$") == texts
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,12 @@ class Sums:
     cost_usd: Decimal = Decimal(0)
     wasted: dict[str, Decimal] = field(default_factory=dict)
     unknown_usd: Decimal = Decimal(0)  #: of a whole run: what the exchanges of unknown cost may have cost at most
+    bounded: int = 0  #: of a whole run: how many of them that is said of
+
+    @property
+    def cost_known(self) -> bool:
+        """Whether the dollars are of anything: 0 of exchanges that are all of unknown cost is no sum."""
+        return bool(self.cost_usd) or not self.unknown_exchanges
 
     @property
     def wasted_usd(self) -> Decimal:
@@ -185,7 +191,9 @@ def _key(line: dict[str, Any], names: Sequence[str]) -> tuple[str | None, ...]:
 
 def add_beside(made: Bill, standing: Standing, pending: dict[int, Tally]) -> None:
     """What belongs to no final row. pending: what rows that are not final have cost so far."""
-    made.total.unknown_usd += standing.settled.unknown_usd + standing.removed.unknown_usd
+    for tally in (standing.settled, standing.removed):
+        made.total.unknown_usd += tally.unknown_usd
+        made.total.bounded += tally.bounded
     of_pending = Tally()
     for cost in pending.values():
         of_pending.add(cost)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 from runner.bill import Bill, Sums
 from runner.export.writers import defused
@@ -20,7 +21,7 @@ from runner.say import dollars
 COUNTS = ("exchanges", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 FIELDS = ("rows", "ok", *COUNTS, "cost_usd", "wasted_usd", "unknown_exchanges")
 _HEADS = {name: name.removesuffix("_tokens").removesuffix("_exchanges").removesuffix("_usd") for name in FIELDS}
-NONE = "(none)"
+NONE, UNKNOWN = "(none)", "unknown"
 _NUMBER = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?")
 
 
@@ -45,7 +46,8 @@ def to_json(bill: Bill) -> dict[str, Any]:
         "by": list(bill.by),
         "lines": [{"key": dict(zip(bill.by, key, strict=True)), **_full(sums)} for key, sums in bill.lines.items()],
         "beside": {reason: _full(sums) for reason, sums in bill.beside.items()},
-        "total": _full(bill.total) | {"unknown_usd_at_most": _exact(bill.total.unknown_usd)},
+        "total": _full(bill.total)
+        | {"unknown_usd_at_most": _exact(bill.total.unknown_usd), "unknown_bounded": bill.total.bounded},
     }
 
 
@@ -91,11 +93,18 @@ def summary(bill: Bill) -> list[str]:
         reasons = ", ".join(f"{reason} {dollars(usd)}" for reason, usd in sorted(total.wasted.items(), key=_dearest))
         lines.append(f"wasted     {dollars(total.wasted_usd)} of it: {reasons}")
     if total.unknown_exchanges:
-        most = f"at most {dollars(total.unknown_usd)} together" if total.unknown_usd else "no bound is known"
-        lines.append(
-            f"unknown    {total.unknown_exchanges:,} of the exchanges are of unknown cost, and not in it: {most}"
-        )
+        count = f"{total.unknown_exchanges:,} of the exchanges are of unknown cost"
+        lines.append(f"unknown    {count}, and not in it: {at_most(total)}")
     return lines
+
+
+def at_most(total: Sums) -> str:
+    """What the exchanges of unknown cost may have cost."""
+    if not total.bounded:
+        return "no bound is known"
+    most = f"at most {dollars(total.unknown_usd)}"
+    free = total.unknown_exchanges - total.bounded
+    return f"{most} for {total.bounded:,} of them, no bound is known for {free:,}" if free > 0 else f"{most} together"
 
 
 def _ok_first(item: tuple[str, int]) -> tuple[bool, str]:
@@ -125,6 +134,8 @@ def places_for(usd: Decimal) -> int:
 def _cells(sums: Sums, places: int) -> list[str]:
     money = {"cost_usd": sums.cost_usd, "wasted_usd": sums.wasted_usd}
     found = numbers(sums) | {name: f"${usd:,.{places}f}" for name, usd in money.items()}
+    if not sums.cost_known:
+        found["cost_usd"] = UNKNOWN
     return [value if isinstance(value, str) else f"{value:,}" for value in found.values()]
 
 
@@ -134,11 +145,12 @@ MOST_WIDE = 40
 def _aligned(shown: Sequence[Sequence[str]], texts: int) -> list[str]:
     """The first `texts` columns to the left, numbers to the right."""
     cut = [[_cut(cell) if place < texts else cell for place, cell in enumerate(line)] for line in shown]
-    widths = [max(len(line[place]) for line in cut) for place in range(len(cut[0]))]
+    widths = [max(_wide(line[place]) for line in cut) for place in range(len(cut[0]))]
     return [
         "  ".join(
-            cell.ljust(width) if place < texts else cell.rjust(width)
+            cell + room if place < texts else room + cell
             for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            for room in (" " * (width - _wide(cell)),)
         ).rstrip()
         for line in cut
     ]
@@ -146,4 +158,15 @@ def _aligned(shown: Sequence[Sequence[str]], texts: int) -> list[str]:
 
 def _cut(cell: str) -> str:
     line = " ".join(cell.split())
-    return line if len(line) <= MOST_WIDE else line[: MOST_WIDE - 1] + "…"
+    if _wide(line) <= MOST_WIDE:
+        return line
+    while _wide(line) >= MOST_WIDE:
+        line = line[: min(len(line), MOST_WIDE) - 1]
+    return f"{line}…"
+
+
+def _wide(text: str) -> int:
+    """Columns of a terminal that it takes."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(letter) else 2 if east_asian_width(letter) in "WF" else 1 for letter in text)

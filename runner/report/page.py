@@ -18,7 +18,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from runner.bill import Sums
-from runner.bill.words import places_for
+from runner.bill.words import at_most, places_for
 from runner.records import Status
 from runner.report import tables
 from runner.report.about import LONG, ran, versions
@@ -119,8 +119,7 @@ def _figures(found: Facts) -> list[Figure]:
 
 
 def _unknown(total: Sums) -> str:
-    most = f"at most {dollars(total.unknown_usd)}" if total.unknown_usd else "no bound is known"
-    return f"{'exchange' if total.unknown_exchanges == 1 else 'exchanges'}, in no sum; {most}"
+    return f"{'exchange' if total.unknown_exchanges == 1 else 'exchanges'}, in no sum; {at_most(total)}"
 
 
 def _budget(found: Facts) -> list[Figure]:
@@ -161,7 +160,7 @@ def _costs(found: Facts, places: int) -> list[Table]:
 
 def _latency(found: Facts) -> list[Chart]:
     made = (
-        ("Latency", "rows by the time from sending to the last byte", found.seen.latency),
+        ("Whole answer", "rows by the time from sending to the last byte", found.seen.latency),
         ("First token", "rows by the time from sending to the first text", found.seen.first_token),
     )
     return [histogram(title, unit, spread) for title, unit, spread in made if spread.count]

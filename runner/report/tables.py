@@ -12,7 +12,7 @@ from typing import Any
 from runner.bill import Bill, Sums
 from runner.bill.exchanges import REPLACED, TRUNCATED
 from runner.bill.exchanges import dollars as of_pico
-from runner.bill.words import places_for
+from runner.bill.words import UNKNOWN, places_for
 from runner.records import Status
 from runner.report.examples import Leaders, Reason
 from runner.report.text import cut, length, money, share_of
@@ -73,7 +73,7 @@ def kinds(found: Mapping[str, int]) -> Table:
     return Table("Failed rows by kind", ("Kind", "Rows", "Share"), lines, ("all failed rows", f"{total:,}", ""))
 
 
-_MONEY = ("Rows", "Exchanges", "Tokens in", "Tokens out", "Wasted", "Cost unknown", "Cost")
+_MONEY = ("Rows", "Cost", "Wasted", "Cost unknown", "Exchanges", "Tokens in", "Tokens out")
 
 
 def groups(title: str, head: str, bill: Bill, places: int, most: int | None = None) -> Table:
@@ -90,9 +90,9 @@ _BESIDE = {"not final": "rows not final yet", "removed": "rows that left the inp
 
 
 def _money(sums: Sums, places: int) -> list[str]:
-    counts = (sum(sums.rows.values()), sums.exchanges, sums.prompt_tokens, sums.completion_tokens)
-    wasted, cost = money(sums.wasted_usd, places), money(sums.cost_usd, places)
-    return [*(f"{number:,}" for number in counts), wasted, f"{sums.unknown_exchanges:,}", cost]
+    counts = (sums.unknown_exchanges, sums.exchanges, sums.prompt_tokens, sums.completion_tokens)
+    cost = money(sums.cost_usd, places) if sums.cost_known else UNKNOWN
+    return [f"{_rows(sums):,}", cost, money(sums.wasted_usd, places), *(f"{number:,}" for number in counts)]
 
 
 def reasons(lines: Sequence[Mapping[str, Any]], total: Sums, places: int) -> Table:
@@ -123,7 +123,7 @@ def answers(name: str, bill: Bill, choices: Sequence[str], places: int) -> Table
                 "no value" if key[0] is None else cut(key[0], NAME),
                 f"{_rows(sums):,}",
                 share_of(_rows(sums), total),
-                money(sums.cost_usd, places),
+                money(sums.cost_usd, places) if sums.cost_known else UNKNOWN,
             ),
             _rows(sums) / top,
             bad=key[0] is None,
@@ -175,5 +175,5 @@ def _leader(row: Mapping[str, Any], places: int) -> list[str]:
     name = NONE if row["name"] is None else cut(row["name"], 40)
     cost = money(of_pico(row["spent_pico"]), places)
     if row["cost_unknown"]:
-        cost = f"over {cost}" if row["spent_pico"] else "unknown"
+        cost = f"over {cost}" if row["spent_pico"] else UNKNOWN
     return [name, row["status"], f"{row['exchanges']:,}", *tokens, latency, cost]

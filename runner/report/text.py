@@ -100,9 +100,12 @@ def tick_numbers(axis: Axis, sign: str = "") -> list[str]:
         return [f"{sign}{tick:.3g}" if tick else f"{sign}0" for tick in axis.ticks]
     unit, name = next(((unit, name) for unit, name in _COMPACT if axis.top >= 10 * unit), (1.0, ""))
     places = _decimals(axis.step / unit)
+    if sign and places == 1 and not name:
+        places = 2  # $0.50, as money is written
     if places > MOST_DECIMALS:
         return [f"{sign}{tick:.2g}" for tick in axis.ticks]
-    return [f"{sign}{tick / unit:,.{places}f}{name if tick else ''}" for tick in axis.ticks]
+    nothing = f"{sign}0" if sign else f"{0:.{places}f}"
+    return [f"{sign}{tick / unit:,.{places}f}{name}" if tick else nothing for tick in axis.ticks]
 
 
 def _decimals(step: float) -> int:

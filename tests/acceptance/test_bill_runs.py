@@ -184,3 +184,27 @@ def test_several_runs_add_up_and_are_told_apart(place: Place) -> None:
     assert (refused_.code, refused_.out) == (2, "")
     assert refused_.errors == ["--by teem: runs/trial has no such column; did you mean team?"]
     assert refused_.hint.startswith("it has text, team, row_index")
+
+
+def test_only_what_has_a_bound_is_said_to_cost_at_most_so_much(place: Place) -> None:
+    """Replies without usage: of the model that has a price a worst case is known, of the other one nothing is."""
+    place.endpoint.answer = lambda seen: ok(usage=None)
+    which = ["m-1", "nobody", "m-1", "nobody", "nobody"]
+
+    def write_all(texts: str) -> None:
+        rows = [json.dumps({"text": text, "which": name}) for text, name in zip(texts, which, strict=False)]
+        (place.root / "rows.jsonl").write_text("\n".join(rows))
+
+    write_all("abcde")
+    place.job(request={"model": "{{ which }}"})
+    assert place.run().code == 0
+    for texts in ("abcde", "abcd"):
+        write_all(texts)
+        assert place.run("--accept-changes").code == 0
+        total = billed(place)["total"]
+        assert (total["unknown_exchanges"], total["unknown_bounded"]) == (5, 2)
+        assert Decimal("0.0005") < Decimal(total["unknown_usd_at_most"]) < Decimal("0.001")
+        said = place.call("cost", "runs/trial").out
+        assert "5 of the exchanges are of unknown cost, and not in it: at most $0.000" in said
+        assert " for 2 of them, no bound is known for 3\n" in said
+        assert " for 2 of them, no bound is known for 3<" in place.call("report", "runs/trial", "-o", "-").out
