@@ -194,7 +194,8 @@ def told(name: str, endpoint: Endpoint, rows: int, not_ok: int) -> str:
     capacity = rows / ideal_s
     reached = [second for second in sorted(endpoint.answered) if endpoint.answered[second] >= 0.9 * capacity]
     late = [most for second, most in sorted(endpoint.in_flight.items()) if second < endpoint.ended_s - 3]
-    return f"{said}; 90 % of {capacity:.0f}/s after {reached[0] + 1 if reached else None} s, {late[-1]} in flight at the end"
+    first = f"after {reached[0] + 1} s" if reached else "never"
+    return f"{said}; 90 % of {capacity:.0f}/s {first}, {late[-1]} in flight at the end"
 
 
 def main() -> None:
