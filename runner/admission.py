@@ -11,7 +11,7 @@ is used up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 
 import anyio
@@ -156,8 +156,7 @@ class Admission:
 
     def _look_at_budget(self, budget: Budget, now: float) -> None:
         """Tell when nothing is in flight and there is room for nobody who waits, and still is none a moment later."""
-        waiting = [ticket.worst_usd for _, queue in self._queues.values() for ticket in queue]
-        if self._some_may_cost_less(budget) or not waiting or any(budget.fits(worst_usd) for worst_usd in waiting):
+        if self._some_may_cost_less(budget) or not self._all_too_dear(budget):
             self._used_up_at = None
             return
         if self._used_up_at is None or self.others_come():
@@ -165,7 +164,15 @@ class Admission:
         if now < self._used_up_at:  # timers may ring a little early
             self._wake_at(self._used_up_at)
             return
-        self.on_used_up(min((worst_usd for worst_usd in waiting if worst_usd is not None), default=None))
+        known = [worst_usd for worst_usd in self._worst_cases() if worst_usd is not None]
+        self.on_used_up(min(known, default=None))
+
+    def _all_too_dear(self, budget: Budget) -> bool:
+        """Whether rows wait and none of them has room."""
+        return self.waiting > 0 and not any(budget.fits(worst_usd) for worst_usd in self._worst_cases())
+
+    def _worst_cases(self) -> Iterator[Decimal | None]:
+        return (ticket.worst_usd for _, queue in self._queues.values() for ticket in queue)
 
     def _take(self, lane: Lane, now: float, tokens: int, worst_usd: Decimal | None) -> None:
         lane.take(now, tokens)

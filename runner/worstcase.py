@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from runner.pricing import Price, at_tier, context_window, upper_bound
@@ -25,9 +26,9 @@ from runner.records import Request
 from runner.wire.attach import parts
 from runner.wire.encode import output_cap
 
-#: By how a model's name begins. Anthropic's page: 264 to 804 tokens by model and tool_choice. Chat templates of open
-#: models introduce tools with some 60 to 200.
-HIDDEN_TOKENS: Final = (("claude", 1024), ("", 256))
+#: By how a model's name begins: with tools, with a form of the answer. Anthropic's page: 264 to 804 tokens by model and
+#: tool_choice, and a prompt of its own for a form. Chat templates of open models introduce tools with some 60 to 200.
+HIDDEN_TOKENS: Final = (("claude", 1024, 1024), ("", 256, 0))
 #: Members of a body that may make it dearer than its bytes and its cap.
 SPECIAL: Final = frozenset({"tools", "functions", "response_format", "prediction", "web_search_options", "modalities"})
 
@@ -38,7 +39,7 @@ def worst_usd(request: Request, body: Mapping[str, Any], price: Price | None, *,
     prompt, output = request.prompt_most, output_cap(body)
     if media and prompt is None:
         prompt = context_window(request.model)
-    if not (media or SPECIAL & body.keys()):  # most rows, at no further cost
+    if not media and SPECIAL.isdisjoint(body):  # most rows, at no further cost
         return upper_bound(prompt, output, request.choices, price, request.service_tier)
     hears = media and any(part.kind == "input_audio" for part in parts(body))
     if body.get("web_search_options") is not None or _lacks_sound(price, body, hears=hears):
@@ -51,10 +52,16 @@ def worst_usd(request: Request, body: Mapping[str, Any], price: Price | None, *,
 
 
 def _hidden_tokens(model: str, body: Mapping[str, Any]) -> int:
-    if not any(body.get(name) for name in ("tools", "functions", "response_format")):
-        return 0
+    with_tools, with_form = _hidden_of(model)
+    if body.get("tools") or body.get("functions"):
+        return with_tools
+    return with_form if body.get("response_format") else 0
+
+
+@lru_cache(maxsize=1024)
+def _hidden_of(model: str) -> tuple[int, int]:
     name = model.rsplit("/", 1)[-1].lower()
-    return next(tokens for start, tokens in HIDDEN_TOKENS if name.startswith(start))
+    return next((tools, form) for start, tools, form in HIDDEN_TOKENS if name.startswith(start))
 
 
 def _lacks_sound(price: Price | None, body: Mapping[str, Any], *, hears: bool) -> bool:

@@ -71,6 +71,23 @@ def test_what_it_tells_of_a_job_that_has_not_begun(tmp_path: Path) -> None:
     assert [line for line in checked(given).lines() if line.startswith(("warning", "advice", "changed"))] == []
 
 
+def test_media_are_reckoned_by_their_tables_and_not_by_their_bytes(tmp_path: Path) -> None:
+    """An image of 40 kB of base64 text in each row, and a local one of 3 MB: 85 tokens each, and at most 16,384."""
+    (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 3_000_000)
+    image = "data:image/png;base64," + "A" * 40_000
+    rows = [{"url": image}, {"url": image}]
+    parts = [
+        {"type": "image_url", "image_url": {"url": "{{ url }}", "detail": "low"}},
+        {"type": "image_url", "image_url": {"file": "large.png", "detail": "low"}},
+    ]
+    asked = asks(messages=[{"role": "user", "content": parts}], max_completion_tokens=50)
+    demand = checked(prepared(tmp_path, rows, request=asked)).demand
+    assert 2 * 2 * 85 < demand.prompt_tokens < 2 * 2 * 85 + 2 * 120
+    assert demand.at_most_usd is not None
+    tokens = (demand.at_most_usd * 10**6 - 2 * 50 * 8) / 2
+    assert 2 * 2 * 16_384 < tokens < 2 * 2 * 16_384 + 2 * 480
+
+
 def test_an_output_without_a_cap_is_warned_of_and_has_no_bound(tmp_path: Path) -> None:
     given = prepared(tmp_path, ROWS, request=asks())
     assert lines(given, "warning") == ["the output is not capped: give request.max_completion_tokens to bound the cost"]

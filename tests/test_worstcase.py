@@ -46,6 +46,7 @@ def worst(given: dict[str, Any], price: Price | None = PRICE, most: int | None =
         ({"functions": [TOOL["function"]]}, 1256 + 200),
         ({"tools": [TOOL], "model": "anthropic/claude-x"}, 2024 + 200),
         ({"response_format": {"type": "json_object"}, "model": "claude-x"}, 2024 + 200),
+        ({"response_format": {"type": "json_object"}}, 1000 + 200),
         ({"tools": None, "functions": [], "prediction": None, "web_search_options": None}, 1000 + 200),
         ({"web_search_options": SEARCH}, None),
         ({"max_tokens": None}, None),
