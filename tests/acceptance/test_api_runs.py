@@ -130,9 +130,10 @@ def test_a_simulated_run_needs_no_key(place: Place) -> None:
 def test_a_wrong_key_raises_the_sentence_that_the_command_line_prints(place: Place) -> None:
     place.endpoint.answer = lambda seen: WRONG_KEY
     place.job()
-    told = place.run("-o", "cli")
+    life = place.start("run", "job.yaml", "-o", "cli")  # meanwhile, for both take their time to be sure
     with pytest.raises(StoppedError) as raised:
         runner.run("job.yaml", environ=ENVIRON, quiet=True)
+    told = life.wait()
     assert told.code == raised.value.exit_code == 3
     assert [raised.value.message] == told.errors
     assert raised.value.hint == told.hint
@@ -331,7 +332,7 @@ def test_two_runs_go_on_beside_each_other(place: Place) -> None:
 
 
 def test_arun_raises_what_run_raises(place: Place) -> None:
-    place.endpoint.answer = lambda seen: WRONG_KEY
+    place.endpoint.answer = lambda seen: refused(402, "Insufficient credits.")
     place.job()
     with pytest.raises(StoppedError) as raised:
         asyncio.run(runner.arun("job.yaml", environ=ENVIRON, quiet=True))
@@ -478,7 +479,7 @@ def test_ctrl_c_drains_and_is_raised_then(build: Build, text: str) -> None:
     house = build(rows=60, concurrency=SLOTS)
     life = started(house, text)
     life.signal(signal.SIGINT)
-    time.sleep(0.5)
+    time.sleep(0.3)
     assert life.child.poll() is None  # it waits for the answers
     house.echo.release()
     assert (life.child.wait(30), life.out) == (-signal.SIGINT, "KeyboardInterrupt \n"), life.err

@@ -36,7 +36,9 @@ from runner.reopen import Selection
 
 DIED = 77
 #: Death comes at every so-manieth file call of a change; THOROUGH=1 tries each.
-EVERY_CALL = 1 if THOROUGH else 3
+EVERY_CALL, EVERY_CALL_BEHIND = (1, 2) if THOROUGH else (5, 16)
+#: Kills inside a retry, and inside a re-layout.
+KILLS = 20 if THOROUGH else 8
 
 
 def rows(number: int) -> list[dict[str, Any]]:
@@ -235,7 +237,7 @@ def test_death_at_any_file_call_of_a_change_loses_nothing(case: Case, record_pro
     """At the calls of the change itself; behind it, at a few: sending and sealing have tests of their own."""
     code, calls, change = case.live(None)
     assert code == 0
-    steps = [*range(1, change + 1, EVERY_CALL), *range(change + 1, calls + 1, 8)]
+    steps = [*range(1, change + 1, EVERY_CALL), *range(change + 1, calls + 1, EVERY_CALL_BEHIND)]
     wrong, codes = dict[int, list[str]](), Counter[int]()
     for at in steps:
         case.again()
@@ -389,7 +391,7 @@ def test_kill_9_inside_a_re_layout_loses_nothing(tmp_path: Path, large: int, rec
 
         killer = Killer(at, ("run", "job.yaml", "--accept-changes"), changing, random.Random(7))
         with Watcher(root) as watcher:
-            while killer.hits < 20:
+            while killer.hits < KILLS:
                 if not changing():
                     given.insert(
                         killer.luck.randrange(40), {"id": -killer.kills, "text": f"new{killer.kills}", "extra": 0}
@@ -420,7 +422,7 @@ def test_kill_9_inside_a_retry_loses_nothing(tmp_path: Path, record_property: An
         manifest = at.root / "manifest.json"
         killer = Killer(at, ("retry", "job.yaml"), lambda: not manifest.exists(), random.Random(8))
         with Watcher(at.root) as watcher:
-            while killer.hits < 20:
+            while killer.hits < KILLS:
                 killer.strike(0.8)
             at.teller.long = set()
             assert at.place.call("retry", "job.yaml").code == 0

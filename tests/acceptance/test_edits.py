@@ -13,6 +13,7 @@ import orjson
 import pytest
 from endpoint import KEY, Endpoint
 from ledger import Desk, asked_of, complaints, desk, records, without_talk
+from smalljob import THOROUGH
 
 from runner import reading
 from runner.errors import ChangedError
@@ -23,7 +24,8 @@ from runner.say import Say
 from runner.store import RunDirectory
 
 BAD, LONG = "t3", "t5"  #: words whose rows never become ok
-STORIES, STEPS = 6, 10
+#: Of each kind, and the edits of each; THOROUGH=1 tells many more.
+STORIES, STEPS = (40, 20) if THOROUGH else (5, 10)
 
 
 @dataclass

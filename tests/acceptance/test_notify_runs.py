@@ -92,7 +92,7 @@ def test_rows_that_are_not_ok_are_counted_and_not_shown(place: Place, hook: Endp
 
 
 def test_a_run_that_stops_is_told_with_the_command_that_goes_on(place: Place, hook: Endpoint) -> None:
-    place.endpoint.answer = lambda seen: refused(401, f"this key is wrong, says {seen.text}")
+    place.endpoint.answer = lambda seen: refused(402, f"no credits, says {seen.text}")
     assert place.run(HOOK=url(hook)).code == 3
     (message,) = told(hook)
     assert message.keys() == COUNTED

@@ -21,8 +21,8 @@ from runner import files
 from runner.errors import RunnerError
 
 #: Of the states after a cut, every so-manieth is tried; of the operations before a kill, and of the states after that.
-EVERY_STATE = 1 if THOROUGH else 13
-EVERY_KILL, EVERY_STATE_THEN = (3, 7) if THOROUGH else (17, 61)
+EVERY_STATE = 1 if THOROUGH else 19
+EVERY_KILL, EVERY_STATE_THEN = (3, 7) if THOROUGH else (29, 67)
 
 Found = dict[tuple[int, ...], list[str]]  #: what is wrong, by the operations before each death
 

@@ -26,7 +26,7 @@ from runner.errors import RunDirectoryError, RunnerError, StorageError
 from runner.journal import replay
 
 #: Of the cases of a scenario, a call and what becomes of it, every so-manieth is tried; THOROUGH=1 tries all.
-EVERY_CASE = 1 if THOROUGH else 29
+EVERY_CASE = 1 if THOROUGH else 41
 
 #: What can befall a call, and what the hint says then.
 ERRORS = {
