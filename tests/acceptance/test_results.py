@@ -14,7 +14,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from endpoint import SOURCE, Endpoint, Place, Said, ok, refused
+from endpoint import Endpoint, Place, Said, ok, refused
+from nursery import SOURCE
 
 import runner
 
