@@ -8,10 +8,12 @@ Strategy: of each column the union of a few traits is kept, and one table turns 
 from __future__ import annotations
 
 import json
+from array import array as packed
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import IntFlag
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import orjson
@@ -132,10 +134,36 @@ def array(values: Sequence[Any], field: Any) -> Any:
     if is_json_text(field):
         values = [None if value is None else json_text(value) for value in values]
     try:
-        return pa.array(values, field.type)
+        return _quickly(values, field.type) or pa.array(values, field.type)
     except UnicodeEncodeError:
         clean = [_scrubbed(value) for value in values]
     return pa.array(clean, field.type)
+
+
+def _quickly(values: Sequence[Any], kind: Any) -> Any:
+    """Texts, or whole numbers, without a null among them; None: leave it to pa.array, which imports pandas, 0.3 s in
+    the midst of a run that may take ten."""
+    build = _BUILDERS.get(kind)
+    if build is None or set(map(type, values)) != {build[0]}:
+        return None
+    with suppress(OverflowError):
+        return pa.Array.from_buffers(kind, len(values), [None, *map(pa.py_buffer, build[1](values))])
+
+
+def _numbers(values: Sequence[int]) -> list[Any]:
+    return [packed("q", values)]
+
+
+def _texts(values: Sequence[str]) -> list[Any]:
+    texts = [value.encode() for value in values]
+    return [packed("i", accumulate(map(len, texts), initial=0)), b"".join(texts)]
+
+
+#: Arrow type -> the class of its values, and what makes its buffers behind the one of nulls.
+_BUILDERS: dict[Any, tuple[type, Callable[[Sequence[Any]], list[Any]]]] = {
+    pa.int64(): (int, _numbers),
+    pa.string(): (str, _texts),
+}
 
 
 def without_columns(rows: int) -> Any:
