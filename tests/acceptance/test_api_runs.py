@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import threading
 import time
@@ -86,6 +87,21 @@ def test_quiet_says_nothing(place: Place, capfd: pytest.CaptureFixture[str]) -> 
     place.job()
     runner.run("job.yaml", environ=ENVIRON, quiet=True)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_leaves_the_collector_of_the_process_as_it_was(place: Place) -> None:
+    during: list[tuple[int, int, int]] = []
+
+    def answer(seen: Seen) -> Said:
+        during.append(gc.get_threshold())
+        return ok()
+
+    place.endpoint.answer = answer
+    place.job()
+    before = gc.get_threshold()
+    runner.run("job.yaml", environ=ENVIRON, quiet=True)
+    assert gc.get_threshold() == before
+    assert min(during) > before
 
 
 def test_rows_that_failed_do_not_raise(place: Place) -> None:
