@@ -45,6 +45,7 @@ class Admission:
         self.slots = slots
         self.budget = budget
         self.others_come: Callable[[], bool] = lambda: False  #: rows that will ask to be let in by themselves
+        self.on_change: Callable[[], object] = lambda: None  #: who waits, or what is free, may have changed
         self.on_used_up: Callable[[Decimal | None], None] = lambda worst_usd: None  #: the least that a row may cost
         self._used_up_at: float | None = None
         self._clock = clock
@@ -52,11 +53,8 @@ class Admission:
         self._alarm_at = float("inf")
         self._sooner = anyio.Event()
         self.closed = False
+        self.waiting = 0  #: rows
         tasks.start_soon(self._alarm)
-
-    @property
-    def waiting(self) -> int:
-        return sum(len(queue) for _, queue in self._queues.values())
 
     @property
     def short_words(self) -> str | None:
@@ -86,6 +84,7 @@ class Admission:
         _, queue = self._queues.setdefault(id(lane), (lane, deque()))
         ticket = _Ticket(tokens, worst_usd)
         queue.append(ticket)
+        self.waiting += 1
         self.pump()
         await ticket.called.wait()
         return ticket.admitted
@@ -116,6 +115,7 @@ class Admission:
     def close(self) -> None:
         """Send everybody home."""
         self.closed = True
+        self.waiting = 0
         for _, queue in self._queues.values():
             while queue:
                 queue.popleft().called.set()
@@ -127,6 +127,7 @@ class Admission:
             self._pump_lane(lane, queue, now)
         if self.budget:
             self._look_at_budget(self.budget, now)
+        self.on_change()
 
     def _pump_lane(self, lane: Lane, queue: deque[_Ticket], now: float) -> None:
         while queue and self.slots.free:
@@ -138,6 +139,7 @@ class Admission:
                 self._wake_at(now + wait_s)
                 break
             queue.remove(ticket)
+            self.waiting -= 1
             self._take(lane, now, ticket.tokens, ticket.worst_usd)
             ticket.admitted = True
             ticket.called.set()

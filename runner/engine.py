@@ -2,14 +2,13 @@
 
 Rule: expected failures are values; the engine only carries out what the rules return (`retry.next_step`,
 `halts.Watch`, `pace.Lane`). A worker is a row: it may sleep between attempts, but it holds a slot only while its
-request is on the wire. There are as many workers awake as there are slots; for each that has to wait another is taken
-on, up to several times the slots, so that waiting rows leave no slot empty.
+request is on the wire. There are as many workers awake as there are slots; while a slot is free, another is taken on
+for each that has to wait, up to several times the slots.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -24,7 +23,6 @@ from runner.errors import RunnerError
 from runner.exchange import Exchange, Work
 from runner.halts import used_up
 from runner.lanes import Lanes, is_charged
-from runner.pace import Lane
 from runner.ports import Ended, Event, Settings, Wiring, iso_now
 from runner.records import Attempt, Failure, Reply, Request, Settled
 from runner.retry import Again, change_after, counts, falls_short, next_step
@@ -51,7 +49,8 @@ class LocalEngine:
         many = WORKERS_FOR_MODELS if settings.terms.model_is_template else 0
         self._most_workers = max(settings.concurrency * WORKERS_PER_SLOT, many)
         self._crew = 0  #: workers
-        self._waiting = 0  #: of these, the ones whose row waits: for the gate, the rate or its backoff
+        self._backing_off = 0  #: of these, the ones whose row sleeps before its next attempt
+        self._no_more = False  #: rows to take up
 
     async def run(
         self, requests: MemoryObjectReceiveStream[Request], events: MemoryObjectSendStream[Event], stop: Stop
@@ -60,11 +59,13 @@ class LocalEngine:
             async with anyio.create_task_group() as watchers:
                 self._admission = Admission(self.slots, self.wiring.clock, watchers, self.settings.budget)
                 self._admission.on_used_up = partial(self._budget_used_up, stop)
-                self._admission.others_come = self._some_back_off
+                self._admission.others_come = lambda: self._backing_off > 0
+                self._admission.on_change = self._hire
                 watchers.start_soon(self._leave_on, stop, everything)
                 async with anyio.create_task_group() as workers:
                     self._start_worker = partial(workers.start_soon, self._worker, requests, events, stop)
                     self._hire()
+                self._no_more = True
                 watchers.cancel_scope.cancel()
         if self.bug:
             raise self.bug
@@ -94,38 +95,37 @@ class LocalEngine:
             await stop.wait_abandoned()
         everything.cancel()
 
-    def _some_back_off(self) -> bool:
-        return self._admission is not None and self._waiting > self._admission.waiting
-
     def _budget_used_up(self, stop: Stop, worst_usd: Decimal | None) -> None:
         assert self._admission and self.settings.budget
         stop.set(used_up(self.settings.budget, worst_usd))
         self._admission.close()
 
+    @property
+    def _awake(self) -> int:
+        """Workers whose row does not wait: for its backoff, the gate, the rate, or a slot."""
+        assert self._admission
+        return self._crew - self._backing_off - self._admission.waiting
+
     def _hire(self) -> None:
-        """Keep as many workers awake as there are slots."""
-        while self._crew - self._waiting < self.slots.most and self._crew < self._most_workers:
+        """Keep as many workers awake as there are slots, unless all slots are taken: more would only wait for one."""
+        assert self._admission
+        if self._no_more or self._admission.closed:
+            return
+        while self.slots.free and self._awake < self.slots.most and self._crew < self._most_workers:
             self._crew += 1
             self._start_worker()
-
-    @contextmanager
-    def _wait(self) -> Iterator[None]:
-        """While a row waits, another worker may do what it cannot."""
-        self._waiting += 1
-        self._hire()
-        try:
-            yield
-        finally:
-            self._waiting -= 1
 
     async def _worker(
         self, requests: MemoryObjectReceiveStream[Request], events: MemoryObjectSendStream[Event], stop: Stop
     ) -> None:
         """Row after row. A bug in one row must not cancel the others: what they have on the wire is paid for."""
         try:
-            while not stop.is_set and self._crew - self._waiting <= self.slots.most:
+            while not stop.is_set and self._awake <= self.slots.most:
                 request = await _next(requests)
-                settled = await self._settle(request, events, stop) if request else None
+                if request is None:
+                    self._no_more = True
+                    break
+                settled = await self._settle(request, events, stop)
                 if settled is None:
                     break
                 await _hand_over(events, settled)
@@ -185,8 +185,12 @@ class LocalEngine:
             return seconds
 
         async def sleep(seconds: float) -> None:
-            with self._wait():
+            self._backing_off += 1
+            self._hire()
+            try:
                 await stop.sleep(seconds)
+            finally:
+                self._backing_off -= 1
 
         retrying = AsyncRetrying(
             sleep=sleep, wait=wait, retry=retry_if_result(lambda result: isinstance(result, Again))
@@ -218,19 +222,20 @@ class LocalEngine:
         """Wait for a slot, send, and judge what comes back. Failure: the row cannot be sent, and was not. None: the
         room is closed."""
         assert self._admission
-        lane, tokens, worst_usd = work.lane, work.asking.tokens, work.asking.reserved_usd
-        while self._admission.try_enter(lane, tokens, worst_usd) or await self._enter(lane, tokens, worst_usd):
+        admission, lane, asking = self._admission, work.lane, work.asking
+        tokens, worst_usd = asking.tokens, asking.reserved_usd
+        while admission.try_enter(lane, tokens, worst_usd) or await admission.enter(lane, tokens, worst_usd):
             try:
-                ended = await (self._filled(work) if self.wiring.fill else self._talk(work, work.asking.body))
+                ended = await (self._filled(work) if self.wiring.fill else self._talk(work, asking.body))
             except BaseException:  # what was reserved stays so: nobody knows what it cost
-                self._admission.leave(lane, undurable=False)
+                admission.leave(lane, undurable=False)
                 raise
             if isinstance(ended, Exchange):
                 self._pay(work, ended.attempt, worst_usd)
                 return ended
             lane.give_back(tokens)
-            self._admission.unsent(worst_usd)
-            self._admission.leave(lane, undurable=False)
+            admission.unsent(worst_usd)
+            admission.leave(lane, undurable=False)
             if ended:
                 return ended
         return None
@@ -239,11 +244,6 @@ class LocalEngine:
         budget, cost_usd = self.settings.budget, attempt.cost_usd
         if budget and budget.ended((work.request.index, attempt.n), worst_usd, cost_usd) and cost_usd is not None:
             self.on_dearer(work.asking, cost_usd)
-
-    async def _enter(self, lane: Lane, tokens: int, worst_usd: Decimal | None) -> bool:
-        assert self._admission
-        with self._wait():
-            return await self._admission.enter(lane, tokens, worst_usd)
 
     async def _filled(self, work: Work) -> Exchange | Failure | None:
         """Send the request with its files, which are in memory until the reply is here. None: not now."""
