@@ -107,7 +107,8 @@ async def drive(session: Session, *, signals: bool = True) -> None:
 async def _pipeline(session: Session) -> None:
     keeper, engine, window = session.keeper, session.engine, session.window
     size = max(64, engine.settings.concurrency)
-    to_engine, requests = anyio.create_memory_object_stream[Request](size)
+    # Twice as many: all slots may come free in one turn of the loop, before the feeder has its own.
+    to_engine, requests = anyio.create_memory_object_stream[Request](2 * size)
     to_keep, events = anyio.create_memory_object_stream[Event](size)
     to_seal, complete = anyio.create_memory_object_stream[int](len(session.ranges) + 1)
     keeper.on_saved = partial(_saved, session)

@@ -6,6 +6,7 @@ Rule: what is refused is refused before anything is sent or written; what was se
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -52,8 +53,12 @@ from runner.transport import Endpoint, Transport
 from runner.trial import draw_sample, remember, summed_up, to_send, with_sample
 from runner.wiring import endpoint_of, engine_of, key_of, transport_of
 
-#: Objects made and not yet given back before the collector looks for cycles: 5 to 10 MB. Python's own number is 700.
+#: Objects made and not given back before the collector looks for cycles: 5 to 10 MB. At Python's own 700 it took an
+#: eighth of a row's CPU, for it looks through all that was imported, and rows leave next to nothing in cycles.
 OBJECTS_A_COLLECTION = 50_000
+#: The longest that a thread waits for the loop to let it go on. At Python's own 5 ms, each several times, a commit took
+#: 20 ms beside a busy loop, and slots waited for it.
+SWITCH_S = 0.0005
 
 
 def run(asked: Asked, options: RunOptions, say: Say) -> Ending:
@@ -208,7 +213,7 @@ def _work(run: Run, keeper: Keeper) -> tuple[RunnerError | None, int | None]:
         session.leash, session.bell = run.options.leash, bell
         session.only = run.drawn.left_by_range(rest_of(run.ranges, run.standing)) if run.drawn else None
         try:
-            with _few_collections():
+            with _tuned():
                 anyio.run(bind(_drive_connected, session, transport, run.options.signals), backend_options=_loop())
         except RunnerError as error:
             return error, None
@@ -234,14 +239,16 @@ def _endpoint(run: Run) -> Iterator[Endpoint]:
 
 
 @contextmanager
-def _few_collections() -> Iterator[None]:
-    """Rows leave next to nothing in cycles; looking for them among all that is imported took an eighth of their CPU."""
-    usual = gc.get_threshold()
-    gc.set_threshold(OBJECTS_A_COLLECTION, *usual[1:])
+def _tuned() -> Iterator[None]:
+    """Python as a busy loop with threads beside it likes it; the process may be a notebook's, so only while it runs."""
+    collections, switch_s = gc.get_threshold(), sys.getswitchinterval()
+    gc.set_threshold(OBJECTS_A_COLLECTION, *collections[1:])
+    sys.setswitchinterval(SWITCH_S)
     try:
         yield
     finally:
-        gc.set_threshold(*usual)
+        gc.set_threshold(*collections)
+        sys.setswitchinterval(switch_s)
 
 
 async def _drive_connected(session: Session, transport: Transport, signals: bool) -> None:
