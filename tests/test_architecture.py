@@ -117,7 +117,6 @@ IMPURE = {"anyio", "asyncio", "httpx", "aiohttp", "os", "pandas", "random", "ten
 OWNED = {
     "httpx": {"transport"},
     "aiohttp": {"transport"},
-    "httpx_aiohttp": {"transport"},
     "yarl": {"transport"},
     "tenacity": {"engine"},
     "tqdm": {"progress"},

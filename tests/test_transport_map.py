@@ -1,4 +1,4 @@
-"""The table of faults is complete over the exceptions of aiohttp and httpx."""
+"""The table of faults is complete over the exceptions of aiohttp."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import aiohttp
 import aiohttp.http_exceptions
-import httpx
-import httpx_aiohttp.transport
 import pytest
 
 from runner.records import Billed
@@ -41,14 +39,6 @@ def test_every_exception_of_the_parser_has_a_row(kind: type[BaseException]) -> N
     assert fault is not None
     assert fault.billed is Billed.MAYBE
     assert issubclass(kind, FOREIGN)
-
-
-def test_every_exception_that_httpx_aiohttp_raises_is_taken() -> None:
-    for theirs, shown in httpx_aiohttp.transport.AIOHTTP_EXC_MAP.items():
-        assert issubclass(shown, FOREIGN)
-        assert row_of(theirs) is not None
-    for kind in _tree(httpx.TransportError):
-        assert row_of(kind) is not None
 
 
 def test_no_bill_is_claimed_only_where_the_request_cannot_have_arrived() -> None:

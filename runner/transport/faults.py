@@ -1,8 +1,7 @@
 """What can go wrong on a socket, in one table.
 
-Rule: an exception is read from its causes, for httpx-aiohttp reports refused, DNS, close and reset all as
-ConnectTimeout: of the chain of causes, the deepest one that has a row decides. A class without a row of its own
-falls to its nearest ancestor's.
+Rule: an exception is read from its causes: of the chain of these, the deepest one that has a row decides. A class
+without a row of its own falls to its nearest ancestor's.
 `billed` is NO only where the provider cannot have had the whole request.
 """
 
@@ -15,7 +14,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import aiohttp
-import httpx
 from aiohttp.http_exceptions import (
     ContentLengthError,
     HttpProcessingError,
@@ -85,13 +83,11 @@ FAULTS: dict[type[BaseException], Fault] = {
     aiohttp.ClientResponseError: _NOT_HTTP,
     # What has no better name; a test names the classes that may end here.
     aiohttp.ClientError: _LOST,
-    httpx.TransportError: _LOST,
-    httpx.TimeoutException: _LATE,
     OSError: _LOST,
 }
 
 #: What `failure_of` takes. Anything else is a bug and is raised.
-FOREIGN = (httpx.TransportError, aiohttp.ClientError, HttpProcessingError, OSError)
+FOREIGN = (aiohttp.ClientError, HttpProcessingError, OSError)
 
 
 def failure_of(error: BaseException, where: str, received: int = 0) -> Failure:
@@ -114,7 +110,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     yield error
     cause = error.__cause__
     while cause is not None:
-        if isinstance(cause, (httpx.TransportError, aiohttp.ClientError, HttpProcessingError)):
+        if isinstance(cause, aiohttp.ClientError | HttpProcessingError):
             yield cause
         cause = cause.__cause__
 

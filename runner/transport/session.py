@@ -13,7 +13,6 @@ import urllib.request
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from runner.errors import JobError
 
@@ -47,13 +46,13 @@ def address(base_url: str) -> httpx.URL:
     return url.copy_with(path=url.path.rstrip("/") + "/chat/completions", fragment=None)
 
 
-def open_pool(url: httpx.URL) -> tuple[AiohttpTransport, aiohttp.ClientSession]:
+def open_pool(url: httpx.URL) -> aiohttp.ClientSession:
     """Must be called inside the running loop. The caller closes the session."""
     proxy = proxy_for(url)
     # Nothing is loaded (40 ms) for a server that is spoken to in plain HTTP: a context that trusts nobody.
     plain = url.scheme == "http" and proxy is None
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else trusted()
-    session = aiohttp.ClientSession(
+    return aiohttp.ClientSession(
         # The engine decides how many requests are in flight; a second limit here would only queue in secret.
         connector=aiohttp.TCPConnector(
             limit=0, ssl=trust, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=DNS_TTL_S, use_dns_cache=True
@@ -65,7 +64,6 @@ def open_pool(url: httpx.URL) -> tuple[AiohttpTransport, aiohttp.ClientSession]:
         max_line_size=HEADER_LINE_MAX_BYTES,
         max_field_size=HEADER_LINE_MAX_BYTES,
     )
-    return AiohttpTransport(verify=trust, client=session), session
 
 
 def trusted() -> ssl.SSLContext:

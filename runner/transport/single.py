@@ -50,7 +50,7 @@ def is_private(url: httpx.URL) -> bool:
 
 async def once(url: httpx.URL, caps: Caps, body: bytes | None = None) -> Reply | Failure:
     """GET `url`, or POST `body` there as JSON: a Reply of any status. Raises JobError for an unusable proxy."""
-    _, session = open_pool(url)
+    session = open_pool(url)
     try:
         async with asyncio.timeout(caps.total_s):
             return await _talk(session, url, caps, body)
