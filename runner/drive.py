@@ -174,7 +174,7 @@ async def _seal_each(session: Session, complete: anyio.abc.ObjectReceiveStream[i
         session.standing.sealed[number] = Footer(
             opened.part.run, number, opened.part.epoch, opened.part.rows, opened.part.input_hash, totals
         )
-        session.keeper.forget(number)
+        await anyio.to_thread.run_sync(session.keeper.forget, number)
         session.window.free_range()
 
 
