@@ -22,7 +22,7 @@ from runner.errors import UsageError
 from runner.outputs.choices import choices_in
 from runner.records import Failure, Kind, Settled, Status
 from runner.report import OURS, report, write
-from runner.report.charts import histogram
+from runner.report.charts import Clock, _rules, clock_of, histogram
 from runner.report.examples import SHAPES, TOP, Failings, Leaders
 from runner.report.gather import Facts, gather
 from runner.report.spread import Spread
@@ -198,6 +198,7 @@ def test_exchanges_of_rows_that_are_not_final_are_seen_while_it_goes_on(tmp_path
     assert (int(course.series["limited"].sum()), int(course.series["broken"].sum())) == (1, 1)
     assert found.models.beside["not final"].cost_usd == Decimal("0.4")
     text = shown(made).text
+    assert 'class="rest"' in report(made.directory, NOW)
     assert "not final yet 2 66.7 %" in text and "rows not final yet 0 $0.400000 $0.400000 0 2 " in text
 
 
@@ -434,6 +435,33 @@ def test_a_histogram_holds_every_row(values: list[float]) -> None:
     assert f"{len(values):,} rows" in chart.told
     assert all(0 <= tick.at <= 100 for tick in chart.x) and all(0 <= rule.at <= 100 for rule in chart.rules)
     assert sorted(rule.line for rule in chart.rules) == [0, 1, 2]
+
+
+def clock_from(*starts_h: float) -> Clock:
+    """Half an hour of work at each of these hours since a midnight."""
+    timeline = Timeline()
+    for start in starts_h:
+        timeline.count("ok", np.array([int(start * 3600 + 20 * number) * SECOND for number in range(90)]))
+    course = timeline.course()
+    assert course
+    return clock_of(course.drawn(1000))
+
+
+def test_an_axis_of_several_days_says_where_each_begins() -> None:
+    ticks = clock_from(22.0, 28.0, 46.0).ticks()
+    assert [(tick.text, tick.below) for tick in ticks if tick.below] == [("22:00", "1 Jan"), ("04:00", "2 Jan")]
+    over_midnight = clock_from(*(23.0 + 0.5 * number for number in range(5))).ticks()
+    assert [(tick.text, tick.below) for tick in over_midnight if tick.below or "Jan" in tick.text] == [
+        ("23:00", "1 Jan"),
+        ("2 Jan", ""),
+    ]
+    assert not any(tick.below for tick in clock_from(1.0, 5.0, 22.0).ticks())
+
+
+def test_a_label_stands_left_of_its_line_only_where_there_is_no_room_at_the_right() -> None:
+    for text, share, end in (("p99 1 s", 0.8, False), ("p99 1 s", 0.95, True), ("p99 2 h 05 min", 0.75, True)):
+        (rule,) = _rules([(text, share)])
+        assert (rule.text, rule.end) == (text, end)
 
 
 # Examples

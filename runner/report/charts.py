@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from runner.report.spread import Spread
-from runner.report.text import length, tick_length, tick_moment, tick_numbers
+from runner.report.text import length, tick_day, tick_length, tick_moment, tick_numbers
 from runner.report.timeline import Course
 from runner.scales import (
     Axis,
@@ -28,17 +28,21 @@ from runner.scales import (
 
 WIDE = 1000
 HEIGHT = 112
-_END = 0.65  #: beyond this share of an axis a label has no room at the right of its place
 _LABEL = 0.13  #: of an axis 300 pixels wide: `12:30` and a little room
+_LETTER = 0.022  #: of such an axis, in the words beside a line
+_OVER = 1.04  #: words may end a little beyond the axis
+_DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """`at`: percent from the left, or pixels from the top. minor: its label is left out where there is little room."""
+    """`at`: percent from the left, or pixels from the top. minor: its label is left out where there is little room.
+    below: a second line."""
 
     at: float
     text: str
     minor: bool = False
+    below: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,10 @@ class Chart:
     gaps: Sequence[Tick] = ()  #: where time is cut out, and how much
     rules: Sequence[Rule] = ()
 
+    @property
+    def dated(self) -> bool:
+        return any(tick.below for tick in self.x)
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:
@@ -90,9 +98,20 @@ class Clock:
         least = _LABEL * (1.5 if step < 60_000_000 or step >= 86_400_000_000 else 1)
         shares = [share for share, _, _ in marks]
         chosen = [marks[n] for n in spaced(shares, least, [n for n, (_, _, opens) in enumerate(marks) if opens])]
+        days = self._days([at for _, at, _ in chosen]) if step < _DAY_US else [""] * len(chosen)
         return [
-            Tick(_percent(share), tick_moment(at, step), minor=number % 2 == 1 and len(chosen) > 4)
-            for number, (share, at, _) in enumerate(chosen)
+            Tick(_percent(share), tick_moment(at, step), not day and number % 2 == 1 and len(chosen) > 4, day)
+            for number, ((share, at, _), day) in enumerate(zip(chosen, days, strict=True))
+        ]
+
+    def _days(self, instants_us: Sequence[int]) -> list[str]:
+        """For each the day, where another one than before it begins, of a course of several days."""
+        if self.course.first_us // _DAY_US == self.course.last_us // _DAY_US:
+            return [""] * len(instants_us)
+        numbers = [None, *(at // _DAY_US for at in instants_us)]
+        return [
+            tick_day(at) if number != before and at % _DAY_US else ""
+            for at, (before, number) in zip(instants_us, pairwise(numbers), strict=True)
         ]
 
     def _marks(self, step: int) -> list[tuple[float, int, bool]]:
@@ -188,10 +207,9 @@ def histogram(title: str, unit: str, spread: Spread) -> Chart:
 def _rules(named: Sequence[tuple[str, float]]) -> list[Rule]:
     """Labels right of their lines, near the end of the axis left of them; in such an order that no line runs through
     the label of another, as far as there is one."""
-    starts = [(text, share) for text, share in named if share <= _END]
-    ends = [(text, share) for text, share in reversed(named) if share > _END]
-    ordered = [*starts, *ends]
-    return [Rule(_percent(share), text, line, share > _END) for line, (text, share) in enumerate(ordered)]
+    placed = [(text, share, share + _LETTER * len(text) > _OVER) for text, share in named]
+    ordered = [each for each in placed if not each[2]] + [each for each in reversed(placed) if each[2]]
+    return [Rule(_percent(share), text, line, end) for line, (text, share, end) in enumerate(ordered)]
 
 
 def _percent(share: float) -> float:

@@ -91,7 +91,7 @@ def _sections(found: Facts) -> dict[str, Any]:
         "answers": [
             tables.answers(".".join(path), bill, found.choices[path], places)
             for path, bill in found.answers.items()
-            if bill.lines
+            if any(value is not None for (value,) in bill.lines)
         ],
         "failures": tables.failures(seen.failings.reasons) if seen.failings.reasons else None,
         "leaders": [

@@ -28,11 +28,11 @@ _WASTE |= {TRUNCATED: "cut off, and asked for again", REPLACED: "replaced by a l
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`cells`: one for each head. bar: its share, 0 to 1."""
+    """`cells`: one for each head. bar: its share, 0 to 1; look: how it is drawn, as area, bad or rest."""
 
     cells: Sequence[str]
     bar: float | None = None
-    bad: bool = False
+    look: str = "area"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ def outcomes(total: Sums, rows: int) -> Table:
     counts = {status.value: total.rows[status] for status in Status if status in total.rows}
     left = rows - sum(counts.values())
     lines = [
-        Line((name, f"{count:,}", share_of(count, rows)), count / rows, bad=name != Status.OK)
+        Line((name, f"{count:,}", share_of(count, rows)), count / rows, "area" if name == Status.OK else "bad")
         for name, count in counts.items()
         if rows
     ]
     if left > 0:
-        lines.append(Line(("not final yet", f"{left:,}", share_of(left, rows)), left / rows))
+        lines.append(Line(("not final yet", f"{left:,}", share_of(left, rows)), left / rows, "rest"))
     return Table("Rows by status", ("Status", "Rows", "Share"), lines, ("all rows", f"{rows:,}", ""))
 
 
@@ -69,7 +69,7 @@ def kinds(found: Mapping[str, int]) -> Table:
     total = sum(found.values())
     ordered = sorted(found.items(), key=lambda item: -item[1])
     top = max(found.values(), default=1)
-    lines = [Line((kind, f"{n:,}", share_of(n, total)), n / top, bad=True) for kind, n in ordered]
+    lines = [Line((kind, f"{n:,}", share_of(n, total)), n / top, "bad") for kind, n in ordered]
     return Table("Failed rows by kind", ("Kind", "Rows", "Share"), lines, ("all failed rows", f"{total:,}", ""))
 
 
@@ -126,7 +126,7 @@ def answers(name: str, bill: Bill, choices: Sequence[str], places: int) -> Table
                 money(sums.cost_usd, places) if sums.cost_known else UNKNOWN,
             ),
             _rows(sums) / top,
-            bad=key[0] is None,
+            "bad" if key[0] is None else "area",
         )
         for key, sums in found
     ]

@@ -17,7 +17,7 @@ _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 )
 SHORT, LONG_WORD = 16, 20
-MOST_DECIMALS = 5
+MOST_DECIMALS = 6
 #: Marks that stand above and below letters, beyond the fourth: they would run over the lines around.
 _MARKS = "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
 _STACKED = re.compile(f"({_MARKS}{{4}}){_MARKS}+")
@@ -120,6 +120,12 @@ def moment_us(at_us: int) -> datetime:
     return datetime.fromtimestamp(at_us / 1e6, UTC)
 
 
+def tick_day(at_us: int) -> str:
+    """`2 Mar`"""
+    at = datetime.fromtimestamp(at_us // 1_000_000, UTC)
+    return f"{at.day} {at:%b}"
+
+
 def tick_moment(at_us: int, step_us: int) -> str:
     """`14:05` on an axis with ticks so far apart, the day at midnight; with seconds where they differ in these, a
     date where they differ in days."""
@@ -128,5 +134,5 @@ def tick_moment(at_us: int, step_us: int) -> str:
         return f"{at:%Y-%m-%d}"
     if step_us >= 60_000_000:
         midnight = at_us % 86_400_000_000 == 0
-        return f"{at.day} {at:%b}" if midnight else f"{at:%H:%M}"
+        return tick_day(at_us) if midnight else f"{at:%H:%M}"
     return f"{at:%H:%M:%S}" + (f".{at_us % 1_000_000 // 100_000}" if step_us < 1_000_000 else "")
