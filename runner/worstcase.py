@@ -24,7 +24,6 @@ from runner.pricing import Price, at_tier, context_window, upper_bound
 from runner.reask import CAPS
 from runner.records import Request
 from runner.wire.attach import parts
-from runner.wire.encode import output_cap
 
 #: By how a model's name begins: with tools, with a form of the answer. Anthropic's page: 264 to 804 tokens by model and
 #: tool_choice, and a prompt of its own for a form. Chat templates of open models introduce tools with some 60 to 200.
@@ -36,7 +35,7 @@ SPECIAL: Final = frozenset({"tools", "functions", "response_format", "prediction
 def worst_usd(request: Request, body: Mapping[str, Any], price: Price | None, *, media: bool) -> Decimal | None:
     """Dollars; None: unknown. body: as it is sent, request: made of it, with the most tokens that its messages may
     take in `prompt_most`. media: whether its messages may hold more than text."""
-    prompt, output = request.prompt_most, output_cap(body)
+    prompt, output = request.prompt_most, output_most(body)
     if media and prompt is None:
         prompt = context_window(request.model)
     if not media and SPECIAL.isdisjoint(body):  # most rows, at no further cost
@@ -49,6 +48,12 @@ def worst_usd(request: Request, body: Mapping[str, Any], price: Price | None, *,
     if prompt is not None:
         prompt += _hidden_tokens(request.model, body)
     return upper_bound(prompt, output, request.choices, price, request.service_tier)
+
+
+def output_most(body: Mapping[str, Any]) -> int | None:
+    """Tokens that a choice may answer with: of two caps the larger, since servers differ in which they read."""
+    caps = [body[name] for name in CAPS if body.get(name) is not None]
+    return max(caps) if caps and all(type(cap) is int and cap >= 1 for cap in caps) else None
 
 
 def _hidden_tokens(model: str, body: Mapping[str, Any]) -> int:
@@ -88,7 +93,7 @@ def lacking(
     elif model is not None and price is not None:
         yield from _lacking_media(str(model), constants, price, kinds)
     by_row = [name for name in CAPS if name in given and name not in constants]
-    if not by_row and output_cap(constants) is None:
+    if not by_row and output_most(constants) is None:
         yield "the output is not capped; give request.max_completion_tokens (or max_tokens)"
     if constants.get("web_search_options") is not None:
         yield "what a web search costs is in no price; leave out request.web_search_options"

@@ -50,6 +50,12 @@ def worst(given: dict[str, Any], price: Price | None = PRICE, most: int | None =
         ({"tools": None, "functions": [], "prediction": None, "web_search_options": None}, 1000 + 200),
         ({"web_search_options": SEARCH}, None),
         ({"max_tokens": None}, None),
+        ({"max_tokens": 50, "max_completion_tokens": 80}, 1000 + 160),
+        ({"max_tokens": 90, "max_completion_tokens": 80}, 1000 + 180),
+        ({"max_tokens": None, "max_completion_tokens": 80}, 1000 + 160),
+        ({"max_tokens": -1, "max_completion_tokens": 80}, None),
+        ({"max_tokens": True}, None),
+        ({"max_tokens": 1.5}, None),
         ({"max_tokens": None, "prediction": {"type": "content", "content": "x"}}, None),
     ],
 )

@@ -150,6 +150,10 @@ def test_what_sealed_rows_have_cost_is_spent_for_retry_too(place: Place) -> None
     place.endpoint.answer = lambda seen: ok()
     assert (place.call("retry", "job.yaml", "--max-usd", "0.0025").code, place.sent) == (3, 8)
     assert spent(place) == 8 * ANSWER_USD
+    place.job(budget={"max_usd": 0.0025}, request={"messages": [{"role": "user", "content": "now say {{ text }}"}]})
+    assert (place.run("--accept-changes").code, place.sent) == (3, 8)  # what is asked anew is paid for besides
+    assert (place.run("--max-usd", "0.00279").code, place.sent) == (3, 9)
+    assert spent(place) == 9 * ANSWER_USD
 
 
 def test_a_worst_case_stays_in_the_bill_through_sealing_retry_and_a_moved_row(place: Place) -> None:
@@ -202,6 +206,8 @@ def test_a_server_that_bills_more_than_was_possible_is_told_of_and_reckoned_dear
     again = place.run("-c", "4", "--max-usd", f"{raised:.6f}")
     assert (again.code, place.sent) == (3, sent + 3)  # it is known before the first request of this process
     assert spent(place) <= raised
-    place.endpoint.answer = lambda seen: ok()
-    place.job(budget={"max_usd": 0.01}, **changes)
-    assert place.run("--max-usd", "1").code == 0
+    place.job(budget={"max_usd": 0.01}, pricing={"m-1": {"input": 7, "output": 80}})  # the price is put right
+    mended = place.run()
+    assert (mended.code, place.sent) == (3, sent + 3)
+    assert "that may cost $0.002" in mended.errors[0]
+    assert "times what is possible" not in mended.errors[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,6 +143,23 @@ def test_a_changed_job_asks_before_it_is_changed(place: Place) -> None:
     assert {name for name in after if after[name] != before.get(name)} <= {"run.log", "lock"}
     place.job(**ASKS)  # and back: nothing was lost
     assert (place.run().code, place.sent) == (0, 6)
+
+
+def test_the_plan_of_a_changed_job_says_what_asking_again_costs(place: Place) -> None:
+    place.job(input={"limit": 4})
+    assert place.run().code == 0
+    messages = [{"role": "user", "content": "now say {{ text }}"}]
+    place.job(input={"limit": 5}, request={"messages": messages})
+    size = len(json.dumps(place.endpoint.seen[0].body, separators=(",", ":"))) + len("now ")
+    most = f"${5 * (size * 2 + 20 * 8) / 1e6:.2g}"
+    plan = f"4 changed, 1 new; 5 to send (about {5 * (size // 4 + 20)} tokens, at most {most})"
+    done = place.run()
+    assert (done.code, place.sent) == (2, 4)
+    assert plan in done.err
+    assert plan in place.call("check", "job.yaml").out
+    place.job(input={"limit": 5}, request={"messages": messages, "max_completion_tokens": None})
+    assert ", unknown cost)" in place.run().err
+    assert place.sent == 4
 
 
 def test_retry_asks_before_it_opens_anything_again(place: Place) -> None:
