@@ -17,7 +17,7 @@ import asyncio
 import importlib.metadata
 import math
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
@@ -149,28 +149,29 @@ class Transport:
             exchange.status = response.status
             exchange.headers = self._headers(response.raw_headers)
             exchange.events = arriving(exchange.headers)
-            chunks = response.content.iter_any()
-            whole = exchange.events is None and await self._receive(chunks, exchange, timer)
+            whole = exchange.events is None and await self._receive(response.content, exchange, timer)
             if exchange.events is not None:
-                await self._follow(chunks, exchange.events, exchange, timer)
+                await self._follow(response.content, exchange.events, exchange, timer)
         if exchange.events is not None:
             return self._streamed(exchange.events, exchange, None)
         return self._outcome(response.status, exchange, whole)
 
     def _headers(self, raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
         """Names in lower case; the secrets are looked for in all values at once."""
-        values = self._blacked_out(b"\n".join(value for _, value in raw)).decode("latin-1").split("\n")
-        return {name.decode("latin-1").lower(): value for (name, _), value in zip(raw, values, strict=False)}
+        names = b"\n".join([name for name, _ in raw]).lower().decode("latin-1").split("\n")
+        values = self._blacked_out(b"\n".join([value for _, value in raw])).decode("latin-1").split("\n")
+        return dict(zip(names, values, strict=False)) if raw else {}
 
-    async def _receive(self, chunks: AsyncIterator[bytes], exchange: _Exchange, timer: asyncio.Timeout) -> bool:
+    async def _receive(self, content: aiohttp.StreamReader, exchange: _Exchange, timer: asyncio.Timeout) -> bool:
         """Read the body into `exchange`; false when it is larger than the cap. Bytes wind the stall clock.
 
         Stops at the first bytes when they are an event stream's, which some servers send as text/plain.
         """
         clock, stall_s, cap = self._loop.time, self._limits.stall_s, self._limits.max_body_bytes
         wound = clock()
-        timer.reschedule(min(exchange.deadline, wound + stall_s))
-        async for chunk in chunks:
+        if not content.is_eof():  # most replies are here whole by now, and winding costs 4 µs
+            timer.reschedule(min(exchange.deadline, wound + stall_s))
+        async for chunk in content.iter_any():
             if not exchange.received and is_stream(chunk):
                 exchange.events = Arriving()
                 self._take(chunk, exchange.events, exchange, timer)
@@ -179,16 +180,16 @@ class Transport:
             exchange.received += len(chunk)
             if exchange.received > cap:
                 return False
-            if clock() - wound > stall_s / 16:  # winding costs 4 µs, and most replies are one chunk
+            if clock() - wound > stall_s / 16:
                 wound = clock()
                 timer.reschedule(min(exchange.deadline, wound + stall_s))
         return True
 
     async def _follow(
-        self, chunks: AsyncIterator[bytes], events: Arriving, exchange: _Exchange, timer: asyncio.Timeout
+        self, content: aiohttp.StreamReader, events: Arriving, exchange: _Exchange, timer: asyncio.Timeout
     ) -> None:
         """Read an event stream to its end, or to what it calls its end."""
-        async for chunk in chunks:
+        async for chunk in content.iter_any():
             self._take(chunk, events, exchange, timer)
             if events.wrong is not None:
                 break

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from runner.wire.jsonbody import mapping, mappings, number, string
@@ -70,7 +71,7 @@ def hint_s(told: Told) -> float | None:
 def moment_s(text: str, now: float) -> float | None:
     """Seconds from `now`: a bare number (seconds, or an epoch in s or ms), a Go duration, RFC 3339, an HTTP date."""
     text = text.strip()
-    for read in (_bare_s, _go_s, _rfc3339_s, _http_date_s):
+    for read in (_go_s, _bare_s, _rfc3339_s, _http_date_s):
         wait_s = read(text, now)
         if wait_s is not None:
             return _hint(wait_s)
@@ -99,6 +100,11 @@ def _bare_s(text: str, now: float) -> float | None:
 
 def _go_s(text: str, _: float) -> float | None:
     """`12ms`, `6m0s`, `2m59.56s`, `1h2m3s`: OpenAI's resets, Gemini's retryDelay."""
+    return _go_duration_s(text)
+
+
+@lru_cache(maxsize=1024)  # every reply has two, and they are mostly alike
+def _go_duration_s(text: str) -> float | None:
     if not _GO_DURATION.fullmatch(text):
         return None
     return math.fsum(float(amount) * _UNITS_S[unit] for amount, unit in _STEP.findall(text))
