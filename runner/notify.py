@@ -177,6 +177,15 @@ def bell_of(loaded: Loaded, environ: Mapping[str, str], say: Say) -> Bell:
     return Bell(webhook, given.on, given.stalled_after_s, facts, command_again(asked), say)
 
 
+def unready(named: str | None, environ: Mapping[str, str]) -> str | None:
+    """Why a start in this environment would be refused, in words. named: notify.webhook_env."""
+    try:
+        Webhook(named, environ) if named else None
+    except JobError as error:
+        return f"{error.message}; a start here would be refused"
+    return None
+
+
 def counted(rows: int, totals: Tally) -> dict[str, Any]:
     """Rows by status and dollars, exact, as decimal text."""
     return {

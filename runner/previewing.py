@@ -5,6 +5,7 @@ Rule: nothing is sent and nothing is made. Heavy imports live inside the functio
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ def check(job: Path, sets: tuple[str, ...], inputs: tuple[str, ...], limit: int 
 
     asked = asked_by(job, sets, inputs, limit)
     try:
-        found = examine(_prepared(asked), Say())
+        found = examine(_prepared(asked), Say(), os.environ)
     except RunnerError as error:
         if as_json:
             told = {"exit_code": error.exit_code, "reason": "refused", "error": error.message, "hint": error.hint}

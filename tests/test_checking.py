@@ -40,7 +40,7 @@ def again(path: Path, *sets: str) -> Prepared:
 
 
 def checked(given: Prepared) -> Checked:
-    return examine(given, Say(quiet=True))
+    return examine(given, Say(quiet=True), {})
 
 
 def lines(given: Prepared, heading: str) -> list[str]:
@@ -256,7 +256,7 @@ def test_a_terminal_sees_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("runner.progress.DELAY_S", 0)
     terminal = Terminal()
-    examine(prepared(tmp_path, [{"text": "x"}] * 2500), Say(stream=terminal))
+    examine(prepared(tmp_path, [{"text": "x"}] * 2500), Say(stream=terminal), {})
     assert "rendering every row" in terminal.getvalue()
     show, close = rows_bar(Say(stream=terminal), "reckoning", 2500)
     time.sleep(0.11)  # how often tqdm draws at most

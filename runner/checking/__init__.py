@@ -7,11 +7,14 @@ replies of the run have reported; the real figures are in the bill.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from runner.changing import preview
 from runner.checking.seen import Seen
 from runner.checking.words import Checked
 from runner.export.naming import shared_ids
 from runner.forecast import Rest, demand_of, everything, limits_of, told_in
+from runner.notify import unready
 from runner.prepare import Prepared
 from runner.progress import rows_bar
 from runner.say import Say
@@ -19,7 +22,7 @@ from runner.say import Say
 __all__ = ["Checked", "examine"]
 
 
-def examine(prepared: Prepared, say: Say) -> Checked:
+def examine(prepared: Prepared, say: Say, environ: Mapping[str, str]) -> Checked:
     """Look at every row that is left to send. Shows its progress on a terminal."""
     before = preview(prepared)
     rest: Rest = before.rest if before else everything(prepared)
@@ -36,8 +39,14 @@ def examine(prepared: Prepared, say: Say) -> Checked:
         demand=demand,
         limits=limits_of(prepared),
         shared=shared_ids(prepared),
-        warnings=seen.warnings(),
+        warnings=[*seen.warnings(), *_unready(prepared, environ)],
         alike=seen.alike(),
         begun=before is not None,
         changed=before.changed if before else None,
     )
+
+
+def _unready(prepared: Prepared, environ: Mapping[str, str]) -> Iterator[str]:
+    """What is better known in the evening than when the run is to begin."""
+    if sentence := unready(prepared.job.notify.webhook_env, environ):
+        yield f"warning    {sentence}"

@@ -137,7 +137,8 @@ def test_only_what_is_asked_for_is_told(place: Place, hook: Endpoint) -> None:
 
 def test_a_rehearsal_tells_nobody(place: Place, hook: Endpoint) -> None:
     assert place.run("--simulate", "--allow-failed", "100%").code == 0  # without the variable
-    assert place.call("check", "job.yaml").code == 0
+    checked = place.call("check", "job.yaml", HOOK=url(hook))
+    assert (checked.code, "notify" in checked.out) == (0, False)
     assert hook.seen == []
 
 
@@ -155,6 +156,10 @@ def test_a_webhook_that_is_missing_or_wrong_is_refused_before_anything_is_sent(
     done = place.run("--json", **env)
     assert (done.code, place.sent, place.run_root.exists()) == (2, 0, False)
     assert words in done.errors[0]
+    checked = place.call("check", "job.yaml", "--json", **env)
+    assert (checked.code, "distinctive" in checked.out) == (0, False)
+    (told_,) = [each["text"] for each in checked.json["remarks"] if "notify" in each["text"]]
+    assert words in told_ and told_.endswith("; a start here would be refused")
     assert leaks(place, "distinctive-3f9a") == []
 
 
