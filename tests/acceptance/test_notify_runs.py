@@ -185,6 +185,24 @@ def test_a_receiver_that_fails_is_one_line_and_changes_nothing(
     assert leaks(place, "distinctive-3f9a", "services/T0", url(hook).split("/")[2]) == []
 
 
+def test_where_a_receiver_redirects_to_nobody_is_told(place: Place, hook: Endpoint) -> None:
+    with Endpoint() as elsewhere:
+        hook.answer = lambda seen: Said(307, "", {"location": f"{elsewhere.url}/x"})
+        assert place.run(HOOK=url(hook)).code == 0
+        assert (len(hook.seen), elsewhere.seen) == (1, [])
+
+
+def test_a_stall_told_to_a_receiver_that_hangs_delays_nothing(place: Place, hook: Endpoint) -> None:
+    hook.answer = lambda seen: Said(200, "ok", {}, 30.0)
+    place.endpoint.answer = lambda seen: Said(200, ok().body, {}, 0.7 if seen.text == "say row 2" else 0.0)
+    notify = {"webhook_env": "HOOK", "stalled_after_s": 0.2, "on": ["stalled"]}
+    place.job(notify=notify, limits={"concurrency": 1})
+    began_s = time.monotonic()
+    assert place.run(HOOK=url(hook)).code == 0
+    assert time.monotonic() - began_s < 8  # the receiver is given 10 s
+    assert len(hook.seen) == 1
+
+
 def test_a_receiver_that_is_not_there_is_one_line(place: Place) -> None:
     done = place.run(HOOK=f"http://127.0.0.1:1{PATH}")
     assert done.code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 from collections.abc import Iterator
@@ -82,6 +83,8 @@ BROKEN: list[tuple[Said, int, str]] = [
     (Said(404, "nothing"), 2, "answers 404"),
     (Said(503, "busy"), 75, "answers 503"),
     (Said(200, "[]", {"content-encoding": "gzip"}), 75, "the reply says it is gzip, and is not"),
+    (Said(200, gzip.compress(bytes(40 << 20)), {"content-encoding": "gzip"}), 75, "larger than 32 MiB"),
+    (Said(200, "[" * 200_000), 2, "it is not JSON, or not all of it"),
 ]
 
 
@@ -94,6 +97,15 @@ def test_what_is_no_catalogue_leaves_the_old_file_as_it_was(place: Place, said: 
     assert words in done.errors[0]
     assert (place.root / "prices.json").read_bytes() == before
     assert [path.name for path in place.root.iterdir() if "prices" in path.name] == ["prices.json"]
+
+
+def test_where_a_redirect_points_nobody_is_asked(place: Place) -> None:
+    with Endpoint(answer=lambda seen: Said(200, LISTED)) as elsewhere:
+        for status in (301, 302, 303, 307, 308):
+            done = fetch(place, Said(status, "", {"location": f"{elsewhere.url}/api/models"}))
+            assert done.code == 2 and f"redirects ({status})" in done.errors[0]
+        assert elsewhere.seen == []
+    assert not (place.root / "prices.json").exists()
 
 
 def test_another_file_is_never_overwritten(place: Place) -> None:
