@@ -19,6 +19,7 @@ from runner.progress import rows_bar
 from runner.records import Tally
 from runner.recovery import Standing
 from runner.say import dollars
+from runner.spec import JobSpec
 
 
 def confirm(
@@ -31,7 +32,7 @@ def confirm(
     if most is None or begun.options.yes or begun.simulated or not any(rest):
         return
     demand = _reckoned(begun, rest, told())
-    at_most = _within_budget(demand.at_most_usd, begun.job.budget.max_usd, standing)
+    at_most = _within_budget(demand.at_most_usd, left_of_budget(begun.job, standing))
     if at_most is not None and at_most <= most:
         return
     said = _words("going on with this run" if begun.directory.read_run() else "this run", at_most, demand)
@@ -56,11 +57,16 @@ def _reckoned(begun: Begun, rest: Rest, told: Mapping[str, Told]) -> Demand:
         close()
 
 
-def _within_budget(at_most: Decimal | None, max_usd: Decimal | None, standing: Standing | None) -> Decimal | None:
-    if at_most is None or max_usd is None:
-        return at_most
+def left_of_budget(job: JobSpec, standing: Standing | None) -> Decimal | None:
+    """Dollars that a run may still spend; None: its job has no budget. standing: None: it has not begun."""
+    if job.budget.max_usd is None:
+        return None
     spent = Books.of(standing).total if standing else Tally()
-    return max(Decimal(0), min(at_most, max_usd - spent.cost_usd - spent.unknown_usd))
+    return max(Decimal(0), job.budget.max_usd - spent.cost_usd - spent.unknown_usd)
+
+
+def _within_budget(at_most: Decimal | None, left: Decimal | None) -> Decimal | None:
+    return at_most if at_most is None or left is None else min(at_most, left)
 
 
 def _words(what: str, at_most: Decimal | None, demand: Demand) -> str:

@@ -172,6 +172,7 @@ def test_json_says_the_same(tmp_path: Path) -> None:
         "prompt_tokens": 230,
         "output_tokens": {"at_most": 500, "expected": None},
         "usd": {"at_most": "0.005860", "full": "0.004460", "expected": None},
+        "budget_left_usd": None,
         "seconds": 4.0,
         "in_flight": 5,
         "latency_s": None,
@@ -229,6 +230,23 @@ def test_only_what_is_left_is_reckoned_and_answers_say_how(tmp_path: Path) -> No
     assert time.endswith("where an exchange has taken 0.5 s")
     found = checked(given).to_json()
     assert (found["final"], found["requests"], found["usd"]["expected"]) == (5, 5, "0.000430")
+
+
+@pytest.mark.parametrize(
+    ("budget", "left", "said"),
+    [
+        ("1", "0.999656", ", which is enough for one answer a row"),
+        ("0.0025", "0.002156", ", which may be enough"),
+        ("0.0007", "0.000356", ", which is not enough by estimate: when no row has room any more, the run stops with "),
+        ("0.0001", "0.000000", ", which is not enough by estimate: when no row has room any more, the run stops with "),
+    ],
+)
+def test_what_is_left_of_a_budget_is_held_against_the_rest(tmp_path: Path, budget: str, left: str, said: str) -> None:
+    """Four answers have cost $0.000344; the other five rows may take $0.0029, and $0.00043 are expected."""
+    given = again(begun(tmp_path).prepared.loaded.asked.job, f"budget.max_usd={budget}")
+    (line,) = lines(given, "budget")
+    assert f" left{said}" in line
+    assert checked(given).to_json()["budget_left_usd"] == left
 
 
 def test_check_touches_nothing_of_the_run(tmp_path: Path) -> None:

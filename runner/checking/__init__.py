@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from runner.changing import preview
 from runner.checking.seen import Seen
 from runner.checking.words import Checked
+from runner.consent import left_of_budget
 from runner.export.naming import shared_ids
 from runner.forecast import Rest, demand_of, everything, limits_of, told_in
 from runner.notify import unready
@@ -42,6 +43,7 @@ def examine(prepared: Prepared, say: Say, environ: Mapping[str, str]) -> Checked
         warnings=[*seen.warnings(), *_unready(prepared, environ)],
         alike=seen.alike(),
         begun=before is not None,
+        budget_left=left_of_budget(prepared.job, old.standing if old else None),
         changed=before.changed if before else None,
     )
 

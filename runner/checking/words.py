@@ -31,6 +31,7 @@ class Checked:
     alike: int  #: rows that ask what another one asks already
     begun: bool
     changed: str | None  #: the plan of a changed job
+    budget_left: Decimal | None = None  #: dollars; None: the job has no budget
 
     def lines(self) -> list[str]:
         """For people."""
@@ -75,6 +76,8 @@ class Checked:
         yield f"estimate   {demand.rows:,} requests, about {demand.prompt_tokens:,} prompt tokens{begun}"
         yield f"output     {self._output()}"
         yield f"cost       {self._cost()}"
+        if self.budget_left is not None:
+            yield f"budget     {dollars(self.budget_left)} left{self._room(self.budget_left)}"
         latency_s = demand.latency_s
         guess = f"if an answer takes {GUESSED_LATENCY_S:g} s (a guess)" if latency_s is None else ""
         guess = guess or f"where an exchange has taken {latency_s:.2g} s"
@@ -94,6 +97,15 @@ class Checked:
         said += [f"about {dollars(full)} if every answer is as long as it may be"] if full is not None else []
         said += [f"about {dollars(expected)} expected by the answers so far"] if expected is not None else []
         return "; ".join([", ".join(said) or f"unknown: {self._why_unknown()}", *self._price()])
+
+    def _room(self, left: Decimal) -> str:
+        demand = self.demand
+        most, likely = demand.at_most_usd, demand.full_usd if demand.expected_usd is None else demand.expected_usd
+        if most is not None and most <= left:
+            return ", which is enough for one answer a row"
+        if likely is not None and likely > left:
+            return ", which is not enough by estimate: when no row has room any more, the run stops with exit code 3"
+        return ", which may be enough"
 
     def _why_unknown(self) -> str:
         unpriced = sorted({load.model for load in self.demand.loads.values() if load.unbounded == load.rows})
@@ -136,6 +148,7 @@ class Checked:
                 "full": _text(demand.full_usd),
                 "expected": _text(demand.expected_usd),
             },
+            "budget_left_usd": _text(self.budget_left),
             "seconds": round(seconds, 1),
             "in_flight": self.limits.in_flight,
             "latency_s": demand.latency_s,
