@@ -256,7 +256,7 @@ PING = {"type": "function", "function": {"name": "ping"}}
         ("none", set()),
         (None, set()),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
 )
 def test_a_demanded_tool_is_called_with_arguments_that_fit(choice: Any, names: set[str]) -> None:
     body = ASK | {"tools": TOOLS, "tool_choice": choice}
