@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 import runner
 from runner import api
@@ -133,14 +134,14 @@ def test_an_option_that_does_not_exist_is_named() -> None:
     assert raised.value.hint == "did you mean simulate?"
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(VALUES)
 def test_what_is_set_is_what_the_job_gets(value: Any) -> None:
     found, _ = asked("x.yaml", set={"vars.x": value})
     assert job_of(members(), *found.sets).vars == {"x": value}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(VALUES)
 def test_a_dict_is_taken_as_it_is(value: Any) -> None:
     assert job_of(members(vars={"x": value})).vars == {"x": value}

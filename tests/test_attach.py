@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.pricing import LIST, Price
 from runner.recipe import Recipe
@@ -62,7 +63,7 @@ def test_the_first_bytes_say_what_a_file_is(head: bytes, name: str, kind: str) -
 
 
 @given(st.binary(max_size=64), st.text(max_size=8))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 def test_any_bytes_are_of_some_type(head: bytes, name: str) -> None:
     assert "/" in media_type(head, name)
 
@@ -238,7 +239,7 @@ WORDS = st.sampled_from(["media0", '"media0"', "media", 'x"mtime_ns":1', "media_
 
 
 @given(JSON, WORDS, st.integers(0, 3))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 def test_a_body_comes_back_whole_around_its_files(anything: Any, word: str, count: int) -> None:
     given_body = body(*[image(file=f"{word}{n}", size=n, mtime_ns=n) for n in range(count)], extra=anything, word=word)
     pieces = cut(json.dumps(given_body, ensure_ascii=False).encode("utf-8", "surrogatepass"))
@@ -316,7 +317,7 @@ def test_a_job_shows_what_its_messages_may_hold(messages: Any, any_media: bool, 
 
 
 @given(JSON, JSON)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 def test_no_part_out_of_the_data_breaks_the_search_for_media(content: Any, part: Any) -> None:
     messages = [
         {"role": "user", "content": content},

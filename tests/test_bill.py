@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.bill import Bill, bill, by_model_and_day, fill, words
 from runner.bill.exchanges import FEW, SUMS, Adding
@@ -250,7 +251,7 @@ def test_groups_add_up_to_the_sum_over_attempts_to_the_last_digit(
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "America/Sao_Paulo")
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.lists(st.datetimes(datetime(2009, 1, 1), datetime(2033, 1, 1)), min_size=1), st.sampled_from(ZONES))
 def test_the_days_of_a_time_zone_are_the_calendar_s(instants: list[datetime], zone: str) -> None:
     array = pa.array(instants, pa.timestamp("us", tz="UTC"))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.outputs import Expected, compile_offer, compile_output
 from runner.outputs.calls import Offer, offer_in, offer_of
@@ -227,7 +228,7 @@ bodies = st.dictionaries(st.sampled_from(["tools", "tool_choice", "functions", "
 made = st.builds(ToolCall, st.none(), st.none() | st.text(max_size=3) | st.just("weather"), st.none() | st.text())
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(bodies, st.lists(made, max_size=2), st.none() | st.text(max_size=3))
 def test_whatever_is_offered_and_whatever_is_called_the_verdict_is_a_sentence_or_none(
     body: dict[str, Any], calls: list[ToolCall], content: str | None

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.catalogue import Catalogue, Listing, Offer, read_catalogue, read_listing
 
@@ -130,7 +131,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.lists(JSON, max_size=4))
 def test_whatever_stands_in_the_list_no_offer_is_out_of_range(items: list[Any]) -> None:
     found = listing(*items)
@@ -143,7 +144,7 @@ RATES = st.none() | st.decimals(0, 1000, places=6)
 OFFERS = st.builds(Offer, RATES, RATES, RATES, RATES, RATES)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.dictionaries(st.text(min_size=1, max_size=12), OFFERS, max_size=5))
 def test_a_file_holds_what_was_written_into_it(models: dict[str, Offer]) -> None:
     made = Catalogue(models, "https://x/api/models", "2026-11-22T10:00:00Z")

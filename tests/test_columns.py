@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.columns import (
     ATTEMPT,
@@ -348,7 +349,7 @@ settleds = st.builds(
 specs = st.builds(ResultSpec, st.sampled_from([None, LABEL]), st.booleans(), st.booleans(), st.booleans(), st.just("u"))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(settleds, specs)
 def test_whatever_settles_reads_back_from_json_and_parquet_as_it_was(settled: Settled, spec: ResultSpec) -> None:
     line = record(settled, spec)
@@ -362,7 +363,7 @@ def test_whatever_settles_reads_back_from_json_and_parquet_as_it_was(settled: Se
     assert tally(orjson.loads(orjson.dumps(line))) == tally(with_datetimes(line))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(attempts)
 def test_an_attempt_comes_back_from_a_journal_and_from_a_part_as_it_was(one: Attempt) -> None:
     line = attempt_record(one)
@@ -371,7 +372,7 @@ def test_an_attempt_comes_back_from_a_journal_and_from_a_part_as_it_was(one: Att
     assert attempt_from_record(part.to_pylist()[0]) == one
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.lists(attempts, max_size=4))
 def test_the_tally_of_a_row_is_the_exact_sum_of_its_exchanges(rows: list[Attempt]) -> None:
     total = tally(record(settle(completion(), *rows), PLAIN))

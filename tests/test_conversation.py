@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_template import Asked, where
+from thorough import EXAMPLES
 
 from runner.conversation import history, mistake
 from runner.errors import TemplateError
@@ -233,7 +234,7 @@ VALUES = st.recursive(
 MESSAGES = st.sampled_from([USER, CALLS, ANSWER, PARTS]) | st.dictionaries(NAMES, VALUES) | VALUES
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.lists(MESSAGES, max_size=5) | VALUES)
 def test_any_value_is_a_conversation_or_a_sentence(value: Any) -> None:
     body = WHOLE.render({"history": value})
@@ -242,7 +243,7 @@ def test_any_value_is_a_conversation_or_a_sentence(value: Any) -> None:
         assert history(body["messages"]) == body["messages"]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.dictionaries(st.sampled_from(["role", "content"]), VALUES) | st.sampled_from([USER, CALLS]))
 def test_what_is_fine_at_a_glance_is_fine_for_the_table(message: dict[str, Any]) -> None:
     table = list(literal(MESSAGE).check(message, ("messages", 0)))

@@ -13,6 +13,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.records import NO_USAGE, Billed, Choice, Completion, Failure, Kind, Reply, Status, ToolCall, Usage
 from runner.wire.choices import FINISH
@@ -640,13 +641,13 @@ BODY = members(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(BODY, st.integers(1, 3), st.sampled_from([200, 200, 200, 429, 500]), st.booleans())
 def test_any_json_at_any_place_gives_an_outcome_that_can_be_stored(body: Any, n: int, status: int, raw: bool) -> None:
     assert_storable(decode(reply(body, status), choices=n, now=NOW, keep_raw=raw))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(
     st.integers(-1, 1000) | st.just(200),
     st.dictionaries(st.sampled_from(["x-request-id", "content-type", "retry-after"]), st.text(max_size=20)),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.dialect import (
     TABLE,
@@ -77,7 +78,7 @@ def test_the_provider_is_found_from_the_models_name(name: str, provider: Provide
 
 
 @given(st.text())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 def test_any_name_has_a_provider_or_none(name: str) -> None:
     provider = provider_of(name)
     assert provider is None or model_of(name, provider).family.provider is provider
@@ -558,7 +559,7 @@ BODIES = st.fixed_dictionaries(
 
 
 @given(BODIES, st.sets(st.sampled_from([*VALUES_OF, "model", "messages"])))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 def test_what_is_fitted_is_taken_and_fitting_it_again_changes_nothing(
     body: dict[str, Any], differing: set[str]
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.records import Billed, Failure, Kind, Request
 from runner.wire import encode as room
@@ -128,7 +129,7 @@ anything = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=3), anything, max_size=4))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 def test_any_body_is_sent_as_it_is_or_refused(body: dict[str, Any]) -> None:
     request = encode(0, body, BASE)
     if isinstance(request, Request):

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_run import MadeRun, made_run
+from thorough import EXAMPLES
 
 import runner
 from runner.errors import RunDirectoryError, StorageError, UsageError
@@ -399,7 +400,7 @@ ITEM = st.none() | st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.lists(st.none() | st.lists(ITEM, max_size=4), max_size=8), st.integers(0, 4), st.integers(0, 8))
 def test_nested_values_of_any_slice_are_those_of_arrow(rows: list[Any], start: int, length: int) -> None:
     array = pa.array(rows, NESTED).slice(start, length)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.wire.hints import Told, hint_s, moment_s
 
@@ -184,7 +185,7 @@ def test_a_source_that_says_nothing_leaves_the_word_to_the_next() -> None:
     assert hint({"retry-after-ms": "nan", "retry-after": "0"}, message="try again in 3s") == 3.0
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(
     st.text(max_size=40) | st.from_regex(r"[0-9smh.:TZ+-]{1,30}") | st.datetimes().map(str) | st.floats().map(str),
     st.text(max_size=40).map("try again in ".__add__) | st.from_regex(r"retry after [0-9.smh ]{1,20}"),

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.interchange.requests import PATH, Lines, custom_id, request_line
 from runner.interchange.results import Names, result_line
@@ -92,7 +93,7 @@ MEMBERS = st.dictionaries(st.sampled_from(["model", "messages", "response_format
 SCHEMAS = st.builds(lambda schema: FORMAT | {"json_schema": {"name": "x", "schema": schema}}, JSON)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(MEMBERS | st.builds(lambda form: BODY | {"response_format": form}, SCHEMAS))
 def test_any_body_is_a_request_or_a_sentence(body: dict[str, Any]) -> None:
     found = Lines().render(LINE | {"body": body | {"model": "m"}})

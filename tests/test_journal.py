@@ -8,6 +8,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.errors import StorageError
 from runner.journal import (
@@ -183,7 +184,7 @@ def test_lines_of_another_run_or_range_never_pass(run: str, range_no: int) -> No
     assert found.damaged == len(lines)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.text(min_size=1), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_a_whole_line_never_passes_for_another_range(run: str, one: int, other: int) -> None:
     line = record_line(record(1), seed(run, one))
@@ -196,7 +197,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"])) | st.lists(
 nested = texts | st.fixed_dictionaries({"line": st.just("record"), "crc": st.just("01234567")}).map(lambda x: [x, x])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.lists(nested.map(lambda x: orjson.loads(orjson.dumps(x))), min_size=2, max_size=5), st.data())
 def test_any_content_survives_the_loss_of_any_newline(contents: list[Any], data: Any) -> None:
     lines = [record_line(record(row, content), SEED) for row, content in enumerate(contents)]
@@ -207,7 +208,7 @@ def test_any_content_survives_the_loss_of_any_newline(contents: list[Any], data:
         assert {row: members["content"] for row, members in found.records.items()} == dict(enumerate(contents))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.lists(nested, min_size=1, max_size=4), st.data())
 def test_any_content_cut_anywhere_is_whole_or_absent(contents: list[Any], data: Any) -> None:
     lines = [record_line(record(row, content), SEED) for row, content in enumerate(contents)]
@@ -217,7 +218,7 @@ def test_any_content_cut_anywhere_is_whole_or_absent(contents: list[Any], data: 
     assert sorted(replay(whole[:cut], RUN, RANGE).records) == kept
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.binary(max_size=300))
 def test_no_bytes_at_all_can_make_replay_fail(data: bytes) -> None:
     found = replay(data, RUN, RANGE)
@@ -225,7 +226,7 @@ def test_no_bytes_at_all_can_make_replay_fail(data: bytes) -> None:
     assert found.length == data.rfind(b"\n") + 1
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.integers(0, 10**12), st.integers(1, 99), st.integers(1, 99), st.none() | st.decimals(0, 9, places=6))
 def test_a_sent_line_says_what_it_was_given(row: int, epoch: int, n: int, usd: Any) -> None:
     reserved = None if usd is None else format(usd, "f")

@@ -6,6 +6,7 @@ import pytest
 from failures import NOW, error, reply
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.wire.errors import classify
 from runner.wire.oneline import one_line
@@ -73,7 +74,7 @@ def test_foreign_text_becomes_one_line(text: str, line: str) -> None:
     assert one_line(text) == line
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.text(st.characters(), max_size=700))
 def test_one_line_is_one_line_whatever_comes(text: str) -> None:
     line = one_line(text)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.errors import JobError
 from runner.outputs import Output, compile_output, fit
@@ -394,7 +395,7 @@ def replies(arrow_type: Any) -> st.SearchStrategy[Any]:
 
 
 @given(schema=schemas, data=st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=EXAMPLES)
 def test_any_reply_fits_any_schema_and_reaches_parquet(schema: Any, data: st.DataObject) -> None:
     # Every kind of scalar in every example: the generated part alone seldom reaches a number with a number.
     kinds = [TEXT, WHOLE, {"type": "number"}, {"type": "boolean"}, {}]

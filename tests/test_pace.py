@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.pace import Bucket, Gate, Lane, Limit, Slots, wait_of
 from runner.records import Failure, Kind
@@ -13,7 +14,7 @@ RATE = Failure(Kind.RATE, "slow down", status=429)
 REFUSED = Failure(Kind.NETWORK, "refused", unreachable=True)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(
     st.floats(1, 100_000),
     st.lists(st.tuples(st.floats(0, 30), st.floats(0, 5000)), min_size=1, max_size=60),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.pace import FIRST_LIMIT, Breaker, Lane, Learning, Limit, Meter, Reading, Tempo
 from runner.pace.limit import Phase
@@ -82,7 +83,7 @@ def test_a_tempo_that_holds_nobody_back_does_not_grow() -> None:
     assert tempo.rate == before
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.lists(st.tuples(st.floats(0, 20), st.booleans()), min_size=1, max_size=60))
 def test_a_tempo_stays_a_rate_whatever_happens(steps: list[tuple[float, bool]]) -> None:
     tempo, now = Tempo(), 0.0

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.plan import NONE, Plan, Stored, plan
 
@@ -80,7 +81,7 @@ def test_kept_answers_follow_their_rows_when_the_input_moved_too() -> None:
 hashes = st.lists(st.sampled_from("abcdefgh"), max_size=40)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(hashes, hashes)
 def test_what_is_sent_is_what_was_not_answered_before_with_multiplicity(before: list[str], after: list[str]) -> None:
     made = plan([Stored(h) for h in before], list(after))

@@ -12,6 +12,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.catalogue import Catalogue, Offer
 from runner.pricing import (
@@ -104,7 +105,7 @@ USAGES = st.builds(Usage, TOKENS, MAYBE_TOKENS, MAYBE_TOKENS, TOKENS)
 PRICES = st.builds(Price, st.just("m"), RATE, st.none() | RATE, st.none() | RATE, RATE, st.just(JOB), st.just("m"))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(USAGES, PRICES)
 def test_a_float64_holds_the_cost_exactly(usage: Usage, rates: Price) -> None:
     dollars = cost(usage, rates)
@@ -112,7 +113,7 @@ def test_a_float64_holds_the_cost_exactly(usage: Usage, rates: Price) -> None:
     assert Decimal(repr(float(dollars))) == dollars
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_every_prompt_token_is_charged_once(plain: int, cached: int, written: int, out: int) -> None:
     usage = Usage(plain + cached + written, cached, written, out)
@@ -121,7 +122,7 @@ def test_every_prompt_token_is_charged_once(plain: int, cached: int, written: in
     assert cost(usage, SONNET) == millionths / 10**6
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.integers(0, 10**6), MAYBE_TOKENS, MAYBE_TOKENS, st.integers(0, 10**6), PRICES)
 def test_no_exchange_costs_more_than_its_upper_bound(
     prompt: int, cached: int | None, written: int | None, out: int, rates: Price
@@ -310,7 +311,7 @@ def test_the_upper_bound_takes_the_dearer_of_the_tier_asked_for_and_the_standard
     assert bounds == [1, 1, 2, 1]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(
     st.builds(Usage, *[st.integers(0, 500)] * 5, st.none(), st.integers(0, 500), st.integers(0, 500)),
     st.lists(RATE, min_size=8, max_size=8),

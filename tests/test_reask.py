@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.reask import Change, answer_text, can_grow, changed, read_answer
 from runner.records import Attempt, Choice, Request, ToolCall
@@ -183,7 +184,7 @@ texts = st.none() | st.text(max_size=20)
 tool_calls = st.lists(st.builds(ToolCall, texts, texts, texts), max_size=3).map(tuple)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(texts, tool_calls)
 def test_what_is_kept_of_calls_reads_back(content: str | None, made: tuple[ToolCall, ...]) -> None:
     text = answer_text(Choice(0, content, tool_calls=made))
@@ -199,7 +200,7 @@ ALIKE = [
 ]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.text() | st.sampled_from(ALIKE))
 def test_a_text_is_never_lost_to_a_likeness(text: str) -> None:
     assert read_answer(text) == (text, ())

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.bill import bill, words
 from runner.errors import UsageError
@@ -345,7 +346,7 @@ def drawn(timeline: Timeline) -> Course:
     return course
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(0, 4 * 10**9), st.integers(0, 10**8)), min_size=1, max_size=10),

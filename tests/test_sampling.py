@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.sampling import Interval, Stretch, draw, mean_of, quantile, share_of, student
 
@@ -23,7 +24,7 @@ def stretches(draw_: st.DrawFn) -> list[Stretch]:
     return found
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(stretches())
 def test_a_stretch_is_its_rows_in_order(given: list[Stretch]) -> None:
     for part in given:
@@ -33,7 +34,7 @@ def test_a_stretch_is_its_rows_in_order(given: list[Stretch]) -> None:
         assert list(part.joined(list(part.out)[:1])) == sorted({*rows, *list(part.out)[:1]})
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(stretches(), st.integers(0, 40), st.text(max_size=3))
 def test_a_draw_takes_rows_that_are_there_each_once_and_begins_with_every_smaller_one(
     given: list[Stretch], size: int, seed: str
@@ -122,7 +123,7 @@ def test_the_interval_of_a_share_holds_it_as_often_as_it_says(share: float, size
     assert sum(each.low <= share <= each.high for each in found) / times >= 0.92
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.lists(st.floats(0, 1e6), min_size=2, max_size=30), st.integers(0, 1000))
 def test_an_interval_is_of_numbers_around_its_middle(values: list[float], more: int) -> None:
     found = mean_of(values, len(values) + more)

@@ -10,6 +10,7 @@ import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.errors import UsageError
 from runner.simulator import SimulatorOptions
@@ -85,7 +86,7 @@ INNER: st.SearchStrategy[Any] = st.recursive(
 SCHEMAS = INNER | INNER.map(lambda shared: {"$defs": {"a/b": shared}, "allOf": [{"$ref": "#/$defs/a~1b"}]})
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(SCHEMAS, st.integers(0, 2**32))
 def test_every_answer_fits_its_schema(schema: Any, entropy: int) -> None:
     assert fits(schema, value_of(schema, Random(entropy)))
@@ -300,7 +301,7 @@ JSON = st.recursive(
 KEYS = ["stream", "n", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs", "stop", "response_format"]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(["messages", "tools", "tool_choice", *KEYS], JSON)))
 def test_no_request_whatever_breaks_it(extra: dict[str, Any]) -> None:
     body = ASK | extra

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.records import NO_USAGE, Completion, Failure, Kind, Reply, Status
 from runner.simulator import Child, SimulatorOptions
@@ -46,7 +47,7 @@ def completion_of(body: dict[str, Any], entropy: int, blemish: Blemish) -> dict[
     return {**about, "choices": choices, "usage": usage_of(body, choices, 0)}
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.sampled_from(sorted(KINDS)), st.integers(0, 2**32), st.booleans())
 def test_a_stream_put_together_is_the_completion(kind: str, entropy: int, refused: bool) -> None:
     body = ASK | KINDS[kind]

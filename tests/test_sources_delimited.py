@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.errors import InputError
 from runner.sources.delimited import header, records
@@ -105,7 +106,7 @@ def test_a_header_that_names_no_columns_is_refused(tmp_path: Path, data: bytes, 
 FIELD = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('",\n\r '), max_size=12)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(
     rows=st.lists(st.tuples(FIELD, FIELD, FIELD), max_size=8),
     quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC]),

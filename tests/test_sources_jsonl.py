@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.errors import InputError
 from runner.sources import lines
@@ -159,14 +160,14 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(row=st.dictionaries(st.text(), JSON, max_size=5), ascii_only=st.booleans())
 def test_whatever_json_writes_is_read_back(row: dict[str, Any], ascii_only: bool) -> None:
     line = json.dumps(row, ensure_ascii=ascii_only).encode()
     assert parse(line) == row
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(line=st.binary(max_size=60))
 def test_no_bytes_raise(line: bytes) -> None:
     assert isinstance(parse(line), dict | str)

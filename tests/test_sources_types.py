@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.sources.types import Columns, array, is_json_text, json_text
 
@@ -117,7 +118,7 @@ def test_a_value_that_does_not_fit_is_an_arrow_error() -> None:
         array(["x"], pa.field("a", pa.int64()))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(values=st.lists(st.integers(-BIG, BIG)) | st.lists(st.text()))
 def test_texts_and_whole_numbers_are_the_arrays_that_arrow_makes_of_them(values: list[Any]) -> None:
     kind = pa.string() if values and isinstance(values[0], str) else pa.int64()
@@ -148,7 +149,7 @@ def column() -> st.SearchStrategy[list[Any]]:
     return one | several | st.lists(VALUE, min_size=1, max_size=5)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(values=column())
 def test_every_value_comes_back_from_the_table(values: list[Any]) -> None:
     (field,) = schema_of([{"a": value} for value in values])

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_job import read_no_file
+from thorough import EXAMPLES
 
 from runner.errors import JobError
 from runner.spec import parse
@@ -47,7 +48,7 @@ def in_words(said: str) -> bool:
     return said.startswith("jobs/x.yaml:") and "\n" not in said and "cannot be used as it is written" not in said
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.integers(0, 2**32), st.lists(st.sampled_from(PIECES), min_size=1, max_size=4))
 def test_a_damaged_file_gives_a_job_or_a_job_error_and_nothing_else(seed: int, pieces: list[str]) -> None:
     luck, text = random.Random(seed), FULL
@@ -58,7 +59,7 @@ def test_a_damaged_file_gives_a_job_or_a_job_error_and_nothing_else(seed: int, p
     assert isinstance(found, JobSpec) or (found and all(map(in_words, found)))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.dictionaries(st.sampled_from(WHERE), VALUES, min_size=1, max_size=4))
 def test_any_value_in_any_place_is_taken_or_refused_in_words(values: dict[tuple[str, str], Any]) -> None:
     tree: dict[str, Any] = {"input": {"path": "a"}, "request": {"model": "m", "messages": [{"role": "system"}]}}

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.errors import ChangedError, InputError, StorageError
 from runner.sources import (
@@ -200,7 +201,7 @@ FIRST = {"gz": len(gzip.compress(lines([{"a": NOISE}] * 3))), "zst": len(zstd(li
 
 
 @pytest.mark.parametrize("kind", WRITTEN)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(data=st.data())
 def test_a_packed_file_cut_anywhere_inside_a_member_is_refused(kind: str, data: Any) -> None:
     size = data.draw(st.integers(1, len(WRITTEN[kind]) - 1).filter(lambda size: size != FIRST[kind]))

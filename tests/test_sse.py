@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import ABOUT, BROKEN, DONE, FIRST, HELLO, OPENAI, RECORDED, STOP, TOTAL, chunk, part, text
+from thorough import EXAMPLES
 
 from runner.records import NO_USAGE, Billed, Completion, Failure, Kind, Reply, Usage
 from runner.wire.decode import decode
@@ -215,7 +216,7 @@ def _data(draw: st.DrawFn, event: bytes) -> list[bytes]:
     return [draw(st.sampled_from([b"data: ", b"data:"])) + piece for piece in pieces]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(reframed())
 def test_no_framing_changes_the_answer(sample: tuple[str, bytes]) -> None:
     name, stream = sample
@@ -226,14 +227,14 @@ def test_no_framing_changes_the_answer(sample: tuple[str, bytes]) -> None:
 ALL = [variant.stream for variant in RECORDED.values()] + [broken.stream for broken in BROKEN.values()]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.one_of(st.binary(max_size=300), st.binary(max_size=300).map(lambda data: b"data: " + data)))
 def test_any_bytes_give_an_outcome(body: bytes) -> None:
     assert isinstance(outcome(body), Completion | Failure)
     assert isinstance(outcome(body, 3, RESET), Completion | Failure)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.data())
 def test_any_damage_to_a_stream_gives_an_outcome(data: st.DataObject) -> None:
     stream = bytearray(data.draw(st.sampled_from(ALL)))
@@ -258,7 +259,7 @@ odd_values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.lists(odd_values, max_size=4), st.integers(1, 3))
 def test_any_json_in_a_stream_gives_an_outcome(values: list[Any], n: int) -> None:
     events = [b"data: " + json.dumps(value).encode() + b"\n\n" for value in values]
@@ -266,7 +267,7 @@ def test_any_json_in_a_stream_gives_an_outcome(values: list[Any], n: int) -> Non
     assert isinstance(outcome(b"".join(events + wrapped), n), Completion | Failure)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.sampled_from(sorted(RECORDED)), st.data())
 def test_a_stream_cut_anywhere_is_its_answer_or_a_failure(name: str, data: st.DataObject) -> None:
     """Never part of the text."""

@@ -19,6 +19,7 @@ from runner.errors import TemplateError
 from runner.records import Billed, Failure, Kind
 from runner.template import Prompt, compile_prompt
 from runner.template.sandbox import MAX_TEXT
+from tests.thorough import EXAMPLES
 
 
 @dataclass(frozen=True)
@@ -339,7 +340,7 @@ values = st.recursive(
 
 
 @given(expression=names, x=values, y=values, native=st.booleans())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 def test_rendering_never_raises(expression: str, x: Any, y: Any, native: bool) -> None:
     template = "{{ " + expression + " }}"
     compiled = prompt(params={"p": template}) if native else prompt(template)

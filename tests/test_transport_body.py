@@ -7,13 +7,14 @@ import zlib
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.transport.body import MEMBERS_MAX, unpacked
 
 # Unpacking.
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(parts=st.lists(st.binary(max_size=300), max_size=5), cap=st.integers(0, 1500))
 def test_unpacking_gives_all_or_says_too_large(parts: list[bytes], cap: int) -> None:
     whole = b"".join(parts)
@@ -21,7 +22,7 @@ def test_unpacking_gives_all_or_says_too_large(parts: list[bytes], cap: int) -> 
     assert got == (whole if len(whole) <= cap else f"the reply is larger than {cap:,} bytes")
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(raw=st.binary(max_size=200), cap=st.integers(0, 1000))
 def test_unpacking_takes_any_bytes(raw: bytes, cap: int) -> None:
     for data in (raw, gzip.compress(raw)[:10] + raw):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner import watching
 from runner.errors import UsageError
@@ -169,7 +170,7 @@ def test_a_second_word_that_is_no_number_is_refused() -> None:
     assert "from 0.1" in caught.value.hint
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.text("ab —界e\u0301", max_size=40), st.integers(2, 12))
 def test_folding_loses_nothing_and_no_row_is_too_wide(line: str, columns: int) -> None:
     rows = fold(line, columns)

@@ -10,6 +10,7 @@ import pytest
 from failures import CASES, DOES, NOW, SHAPES, Case, Does, error, reply
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.errors import RunnerError
 from runner.halts import Streak, Terms, Watch
@@ -158,7 +159,7 @@ HEADERS = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(
     st.integers(-1, 1000),
     HEADERS,
@@ -172,7 +173,7 @@ def test_any_reply_can_be_classified(status: int, headers: dict[str, str], value
     assert_fit_to_be_shown(failure.message)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.integers(100, 600), HEADERS, st.binary(max_size=200))
 def test_any_bytes_can_be_classified(status: int, headers: dict[str, str], body: bytes) -> None:
     assert_fit_to_be_shown(classify(Reply(status, headers, body, 0.1), NOW).message)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import EXAMPLES
 
 from runner.pricing import Price, cost
 from runner.records import Failure, Request, Usage
@@ -95,7 +96,7 @@ def test_a_prompt_that_cannot_be_measured_is_taken_to_fill_the_context(model: st
     assert worst(given, most=None, media=True) == (None if tokens is None else tokens + 200)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.lists(st.text(max_size=30), max_size=6))
 def test_of_each_message_more_bytes_than_its_text_are_reckoned(texts: list[str]) -> None:
     """What marks a message for the model is a few tokens; a character is never less than its UTF-8 bytes."""
@@ -107,7 +108,7 @@ def test_of_each_message_more_bytes_than_its_text_are_reckoned(texts: list[str])
     assert request.prompt_most >= sum(len(text.encode()) + 28 for text in texts) + 16
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 @given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 100), st.integers(0, 100), st.sampled_from([1, 2, 5]))
 def test_no_usage_within_the_bounds_costs_more(prompt: int, heard: int, out: int, spoken: int, n: int) -> None:
     price = replace(HEARS, output_audio=Decimal(20), cached_input=Decimal("0.5"))

@@ -36,9 +36,6 @@ from runner.records import Attempt, Completion, Reply, Settled
 from runner.reopen import Selection
 from runner.say import Say
 
-#: Try everything: minutes, not seconds.
-THOROUGH = bool(os.environ.get("THOROUGH"))
-
 CONCURRENCY, ROWS_PER_PART = 2, 2
 Tap = Callable[[pytest.MonkeyPatch], AbstractContextManager[object]]
 UNREACHED = Endpoint(port=9)  #: nobody listens there, and nobody calls

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 import pytest
 from endpoint import Endpoint
 from ledger import Desk, asked_of, complaints, desk, records
-from smalljob import THOROUGH
+from thorough import THOROUGH
 
 import runner.running
 from runner import files

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from endpoint import KEY, Endpoint
 from ledger import Desk, asked_of, complaints, desk, records, without_talk
-from smalljob import THOROUGH
+from thorough import THOROUGH
 
 from runner import reading
 from runner.errors import ChangedError

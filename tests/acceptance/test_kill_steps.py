@@ -19,7 +19,7 @@ from typing import Any, Self
 import pytest
 from echo import Echo
 from house import House, audit, environment, sent_again
-from smalljob import THOROUGH
+from thorough import THOROUGH
 
 KILLED = -signal.SIGKILL
 EVERY_STEP = 1 if THOROUGH else 3

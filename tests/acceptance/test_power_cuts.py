@@ -1,6 +1,6 @@
 """The power goes behind any file operation of a run, a retry and a change: the same command goes on, nothing is lost.
 
-THOROUGH=1 tries every state that may be found after one cut, and forty times as many after a kill and a cut.
+THOROUGH=1 tries every state that may be found after one cut, and far more of those after a kill and a cut.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from powercut import Moment, Recorder, State, killed, states
-from smalljob import SCENARIOS, THOROUGH, Memory, SmallJob, Undisturbed, wrong
+from smalljob import SCENARIOS, Memory, SmallJob, Undisturbed, wrong
+from thorough import THOROUGH
 
 from runner import files
 from runner.errors import RunnerError

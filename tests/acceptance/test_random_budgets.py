@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from endpoint import Endpoint, Place, Said, Seen, ok, until
-from smalljob import THOROUGH
+from thorough import THOROUGH
 
 import runner
 from runner.standing import status_of

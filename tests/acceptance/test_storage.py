@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 from faulty import GONE, MOVED, SHORT, Faulty, fits
 from replies import Job, Replies, Said, completion, plain, program
-from smalljob import SCENARIOS, THOROUGH, Memory, SmallJob, Undisturbed, wrong
+from smalljob import SCENARIOS, Memory, SmallJob, Undisturbed, wrong
+from thorough import THOROUGH
 
 from runner.errors import RunDirectoryError, RunnerError, StorageError
 from runner.journal import replay
