@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from tqdm import tqdm
-
 from runner.halts import duration
 from runner.say import Say, dollars
 
@@ -117,6 +115,8 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._say.on_terminal and not self._say.quiet and os.environ.get("TERM") != "dumb":
+            from tqdm import tqdm  # 20 ms that a run without a terminal has no use for
+
             self._bar = tqdm(
                 total=self._rows,
                 initial=self._done,
@@ -177,6 +177,8 @@ def rows_bar(say: Say, what: str, rows: int) -> tuple[Callable[[int], None], Cal
 def _bar(say: Say, what: str, unit: str) -> tuple[Callable[[int, int], None], Callable[[], None]]:
     if not say.on_terminal or say.quiet:
         return (lambda done, total: None), (lambda: None)
+    from tqdm import tqdm
+
     bar = tqdm(file=say.stream, desc=what, unit=unit, unit_scale=True, leave=False, delay=DELAY_S, dynamic_ncols=True)
 
     def progress(done: int, total: int) -> None:

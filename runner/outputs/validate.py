@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-import jsonschema_rs
-
 
 class NotASchemaError(ValueError):
     """It cannot be used as a JSON Schema; the message says why."""
@@ -25,6 +23,8 @@ def plain(schema: Any) -> Any:
 
 def validator_of(schema: Any) -> Any:
     """A jsonschema_rs validator of a plain schema. Raises NotASchemaError."""
+    import jsonschema_rs  # 30 ms that a job without a schema has no use for
+
     fetched: list[str] = []
 
     def refuse(uri: str) -> NoReturn:
