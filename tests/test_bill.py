@@ -154,7 +154,23 @@ def test_an_unknown_column_is_refused_with_the_nearest(run: MadeRun) -> None:
     with pytest.raises(UsageError, match="did you mean team") as caught:
         bill([run.directory.root], ("teem",))
     assert caught.value.hint.startswith("it has text, team, row_index, status, ")
-    assert caught.value.hint.endswith("also parsed.MEMBER, day, run and tags.NAME")
+    assert caught.value.hint.endswith(
+        ", request_hash, parsed.label, parsed.deep, parsed.deep.size, day, run, tags.project"
+    )
+    with pytest.raises(UsageError, match=r"has no such column; did you mean parsed\.label\?"):
+        bill([run.directory.root], ("parsed.labels",))
+
+
+def test_a_bill_says_how_much_of_it_is_made_up(run: MadeRun, tmp_path: Path) -> None:
+    other = made_run(tmp_path / "other", ROWS[:1])
+    other.directory.write("run.json", (other.directory.read_run() or {}) | {"simulated": True})
+    for roots, said in (
+        ([run], []),
+        ([other], ["simulated: these dollars are made up"]),
+        ([run, other], ["simulated: 1 of the 2 runs; what these have cost is made up, and in the sums"]),
+    ):
+        lines = words.summary(bill([made.directory.root for made in roots]))
+        assert [line for line in lines if "simulated" in line] == said
 
 
 def test_two_runs_add_up_and_one_named_twice_counts_once(run: MadeRun, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ exchange was sent, in the time zone asked for; a row belongs to the day of its l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -21,6 +21,7 @@ from runner.export.plain import values
 from runner.prepare import Prepared
 
 DAY, RUN = "day", "run"
+MOST_NAMED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,13 @@ _WRITTEN = (
 )
 
 
+def _below(name: str, kind: Any) -> Iterator[str]:
+    for member in kind if types.is_struct(kind) else ():
+        path = f"{name}.{member.name}"
+        yield path
+        yield from _below(path, member.type)
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """What one run has to offer: its columns, its tags, its name."""
@@ -111,12 +119,19 @@ class Names:
         return Key(name, constant=self.tags.get(tag, "")) if tag != name or tag in self.tags else None
 
     def _near(self, name: str) -> str:
-        found = get_close_matches(name, [*self.prepared.shape.part.names, *self.tags, DAY, RUN], 1)
+        found = get_close_matches(name, [*self.prepared.shape.part.names, *self._members(), *self.tags, DAY, RUN], 1)
         return f"; did you mean {found[0]}?" if found else ""
 
     def _hint(self) -> str:
-        columns = ", ".join(self.prepared.shape.part.names)
-        return f"it has {columns}; also parsed.MEMBER, {DAY}, {RUN} and tags.NAME"
+        names = [*self.prepared.shape.part.names, *self._members(), DAY, RUN, *(f"tags.{tag}" for tag in self.tags)]
+        more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+        return f"it has {', '.join(names[:MOST_NAMED])}{more}"
+
+    def _members(self) -> list[str]:
+        """`parsed.label`, `parsed.address`, `parsed.address.city`."""
+        column = self.prepared.job.output.prefix + "parsed"
+        shape = self.prepared.shape.part
+        return list(_below(column, shape.field(column).type)) if column in shape.names else []
 
 
 @dataclass(frozen=True, slots=True)

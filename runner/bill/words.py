@@ -82,7 +82,7 @@ def summary(bill: Bill) -> list[str]:
     rows = ", ".join(f"{count:,} {status}" for status, count in sorted(total.rows.items(), key=_ok_first)) or "none yet"
     lines = [
         *bill.runs,
-        *(["simulated: these dollars are made up"] if bill.simulated else []),
+        *_made_up(bill),
         f"rows       {sum(total.rows.values()):,} final: {rows}",
         f"exchanges  {total.exchanges:,}",
         f"tokens     {total.prompt_tokens:,} prompt ({total.cached_tokens:,} of them cached), "
@@ -96,6 +96,13 @@ def summary(bill: Bill) -> list[str]:
         count = f"{total.unknown_exchanges:,} of the exchanges are of unknown cost"
         lines.append(f"unknown    {count}, and not in it: {at_most(total)}")
     return lines
+
+
+def _made_up(bill: Bill) -> list[str]:
+    if bill.simulated == len(bill.runs):
+        return ["simulated: these dollars are made up"] * bool(bill.simulated)
+    share = f"{bill.simulated:,} of the {len(bill.runs):,} runs"
+    return [f"simulated: {share}; what these have cost is made up, and in the sums"] if bill.simulated else []
 
 
 def at_most(total: Sums) -> str:
