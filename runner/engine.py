@@ -258,7 +258,7 @@ class LocalEngine:
 
     async def _talk(self, work: Work, body: bytes) -> Exchange:
         sent_at, at = self.wiring.clock(), iso_now()
-        mark = work.lane.mark(sent_at)
+        work.mark = mark = work.lane.mark(sent_at)
         self.wiring.sent(self._reckoned(work.asking), work.n, at)
         reply = await self.wiring.send(body)
         if isinstance(reply, Reply):

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from runner.columns import is_answer
 from runner.halts import Watch
-from runner.pace import Lane
+from runner.pace import NOTHING_LEFT, Lane, Mark
 from runner.ports import Wiring, iso_now
 from runner.pricing import FREE, UNKNOWN, Charge
 from runner.reask import Change, answer_text, changed, read_answer
@@ -48,6 +48,7 @@ class Work:
     asking: Request = field(init=False)  #: as it is sent now; its hash is the row's
     answers: list[Attempt] = field(default_factory=list)  #: paid answers to this very request that fell short
     kept: Outcome | None = None  #: the last of them
+    mark: Mark = NOTHING_LEFT  #: of its request that left last
 
     def __post_init__(self) -> None:
         self.asking = self.request

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from runner.errors import RunnerError
 from runner.exchange import Exchange, Work
 from runner.halts import Pause, Watch, duration
-from runner.pace import FIRST_LIMIT, Bucket, Lane, Learning, Limit, Slots, wait_of
+from runner.pace import FIRST_LIMIT, Bucket, Lane, Learning, Limit, Slots
 from runner.ports import Settings, Wiring
 from runner.records import Completion, Failure, Kind
 from runner.retry import counts
@@ -41,7 +41,8 @@ class Lanes:
         per_minute = (settings.requests_per_minute, settings.tokens_per_minute)
         requests, tokens = (Bucket(limit) if limit else None for limit in per_minute)
         limit = (Learning if settings.learns else Limit)(settings.concurrency)
-        self._by_model[model] = Lane(limit, requests, tokens), Watch(settings.terms)
+        lane = Lane(limit, requests, tokens, max_backoff_s=settings.max_backoff_s)
+        self._by_model[model] = lane, Watch(settings.terms)
         self._make_room()
         return self._by_model[model]
 
@@ -76,8 +77,7 @@ class Lanes:
         judged = self._judged(work, failure, sent_at, now)
         if not isinstance(judged, Pause):
             return judged
-        wait_s = wait_of(judged.wait_s, work.lane.gate.closings, self._settings.max_backoff_s, self._wiring.luck())
-        work.lane.failed(failure, now, sent_at, wait_s)
+        work.lane.failed(failure, now, work.mark, judged.wait_s, self._wiring.luck())
         self._make_room()
         return None
 

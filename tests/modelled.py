@@ -6,6 +6,7 @@ second, or a number in flight beyond which it refuses, or queues, as self-hosted
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -25,7 +26,6 @@ from runner.wire.allowances import readings
 
 TOKENS = Usage(prompt_tokens=10, completion_tokens=5, total_tokens=15)
 ANSWER = Completion(Status.OK, (Choice(0, "yes", "stop"),), TOKENS)
-REFUSAL_S = 0.01
 
 
 @dataclass
@@ -56,7 +56,8 @@ class Allowance:
 
 @dataclass
 class Provider:
-    """`hints`: whether a 429 says how long to wait. `headers`: what every reply carries, by its time."""
+    """`hints`: whether a 429 says how long to wait; `whole_hints`: in whole seconds. `refusal_s`: until one is told so.
+    `headers`: what every reply carries, by its time."""
 
     latency_s: float = 0.1
     sigma: float = 0.0
@@ -65,6 +66,8 @@ class Provider:
     most: int | None = None
     queues: bool = False
     hints: bool = True
+    whole_hints: bool = False
+    refusal_s: float = 0.01
     changes: Callable[[Provider, float], None] = lambda provider, now: None
     headers: Callable[[Provider, float], Mapping[str, str]] = lambda provider, now: {}
     outcome: Callable[[Provider, float], Failure | None] = lambda provider, now: None
@@ -91,7 +94,7 @@ class Provider:
         broken = self.outcome(self, now)
         refused = self._refused(now)
         if broken or refused:
-            await anyio.sleep(REFUSAL_S)
+            await anyio.sleep(self.refusal_s)
             self.refusals += refused is not None
             return broken or refused or Failure(Kind.SERVER, "unreachable")
         await self._turn()
@@ -112,8 +115,9 @@ class Provider:
     def _refused(self, now: float) -> Failure | None:
         for allowance, amount in ((self.requests, 1.0), (self.tokens, float(TOKENS.total_tokens or 0))):
             if allowance and not allowance.take(now, amount):
-                wait_s = allowance.ready_in(amount) if self.hints else None
-                return Failure(Kind.RATE, "slow down", 429, wait_s=wait_s)
+                wait_s = allowance.ready_in(amount)
+                told_s = math.ceil(wait_s) if self.whole_hints else wait_s
+                return Failure(Kind.RATE, "slow down", 429, wait_s=told_s if self.hints else None)
         if self.most is not None and not self.queues and self.busy >= self.most:
             return Failure(Kind.RATE, "too many at once", 429)
         return None

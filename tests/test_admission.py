@@ -8,7 +8,7 @@ import anyio
 from virtual_clock import run_virtual
 
 from runner.admission import Admission
-from runner.pace import Bucket, Lane, Limit, Slots
+from runner.pace import Bucket, Lane, Limit, Mark, Slots
 from runner.records import Failure, Kind
 
 RATE = Failure(Kind.RATE, "slow down", status=429)
@@ -85,7 +85,7 @@ def test_answers_that_are_not_durable_hold_rows_back_until_they_are_saved() -> N
 def test_a_closed_gate_keeps_its_lane_waiting_without_a_slot_and_no_other() -> None:
     async def act(room: Room) -> None:
         throttled, free = lane(), lane()
-        throttled.failed(RATE, now=0.0, sent_at=0.0, wait_s=30.0)
+        throttled.failed(RATE, 0.0, Mark(), hint_s=30.0, luck=0.0)
         room.come("t", throttled)
         for name in "abc":
             room.come(name, free)
@@ -129,7 +129,7 @@ def test_a_gate_that_closes_while_rows_wait_for_slots_is_looked_at_again() -> No
         for name in "ab":
             room.come(name, only)
         await anyio.sleep(1)
-        only.failed(RATE, now=1.0, sent_at=0.5, wait_s=20.0)
+        only.failed(RATE, 1.0, Mark(at=0.5), hint_s=20.0, luck=0.0)
         room.admission.leave(only, undurable=False)
         await anyio.sleep(100)
         assert room.entered == [("a", 0.0), ("b", 21.0)]

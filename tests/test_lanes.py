@@ -10,7 +10,7 @@ import pytest
 from runner.exchange import Exchange, Work
 from runner.halts import Terms
 from runner.lanes import Lanes
-from runner.pace import FIRST_LIMIT, Reading
+from runner.pace import FIRST_LIMIT, Mark, Reading
 from runner.ports import Settings, Wiring
 from runner.pricing import Charge
 from runner.records import Attempt, Billed, Choice, Completion, Failure, Kind, Outcome, Request, Status, Usage
@@ -38,7 +38,7 @@ class Rig:
 
     def heard(self, outcome: Outcome, model: str = "m", sent_at: float = 0.0) -> None:
         lane, watch = self.lanes.of(model)
-        work = Work(Request(0, b"{}", "", model, 10), lane, watch, 0.0)
+        work = Work(Request(0, b"{}", "", model, 10), lane, watch, 0.0, mark=Mark(at=sent_at))
         attempt = Attempt(1, 1, "2026-01-01T00:00:00.000000Z", 1.0, 0.0)
         assert self.lanes.heard(work, Exchange(outcome, attempt, sent_at)) is None
 

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from thorough import EXAMPLES
 
-from runner.pace import Bucket, Gate, Lane, Limit, Slots, wait_of
+from runner.pace import Bucket, Gate, Lane, Limit, Mark, Slots, wait_of
 from runner.records import Failure, Kind
 
 RATE = Failure(Kind.RATE, "slow down", status=429)
+BUSY = Failure(Kind.OVERLOADED, "busy", status=503)
 REFUSED = Failure(Kind.NETWORK, "refused", unreachable=True)
 
 
@@ -158,7 +159,7 @@ def test_a_shrunken_limit_recovers_from_one() -> None:
 def test_a_storm_shrinks_a_lane_once_and_closes_it_for_the_longest_hint() -> None:
     lane = Lane(Limit(10))
     for hint_s in (2.0, 5.0, 1.0):
-        lane.failed(replace(RATE, wait_s=hint_s), now=1.0, sent_at=0.5, wait_s=hint_s)
+        lane.failed(replace(RATE, wait_s=hint_s), 1.0, Mark(at=0.5), hint_s, luck=0.0)
     assert lane.limit.now == pytest.approx(7)
     assert lane.ready_in(1.0, 0) == 5.0
     assert not lane.gate.probing
@@ -166,8 +167,8 @@ def test_a_storm_shrinks_a_lane_once_and_closes_it_for_the_longest_hint() -> Non
 
 def test_a_storm_without_hints_waits_for_one_lot_not_for_the_longest_of_a_hundred() -> None:
     lane = Lane(Limit(10))
-    for lot_s in (0.2, 0.9, 0.5):
-        lane.failed(RATE, now=1.0, sent_at=0.5, wait_s=lot_s)
+    for luck in (0.4, 1.0, 0.8):
+        lane.failed(BUSY, 1.0, Mark(at=0.5), None, luck)
     assert lane.ready_in(1.0, 0) == pytest.approx(0.2)
     assert lane.gate.closings == 1
 
@@ -186,7 +187,7 @@ def test_closings_between_which_something_was_answered_are_no_row() -> None:
 @pytest.mark.parametrize("failure", [REFUSED, Failure(Kind.AUTH, "key", status=401)])
 def test_a_lane_that_is_dead_is_probed_by_one_request_at_a_time(failure: Failure) -> None:
     lane = Lane(Limit(10))
-    lane.failed(failure, now=1.0, sent_at=0.5, wait_s=1.0)
+    lane.failed(failure, 1.0, Mark(at=0.5), hint_s=1.0, luck=0.0)
     assert lane.limit.now == 10
     assert lane.ready_in(2.0, 0) == 0
     lane.take(2.0, 0)
@@ -204,7 +205,7 @@ def test_a_lane_is_ready_when_gate_and_both_buckets_are() -> None:
     assert lane.ready_in(0.5, 10) == pytest.approx(0.5)
     lane.succeeded(0.5, sent_at=0.0, work=1, token_difference=20)
     assert lane.ready_in(1.0, 10) == pytest.approx(2.0)
-    lane.failed(RATE, now=1.0, sent_at=0.9, wait_s=30)
+    lane.failed(RATE, 1.0, Mark(at=0.9), hint_s=30, luck=0.0)
     assert lane.ready_in(1.0, 10) == 30
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from thorough import EXAMPLES
 
-from runner.pace import FIRST_LIMIT, Breaker, Lane, Learning, Limit, Meter, Reading, Tempo
+from runner.pace import FIRST_LIMIT, Breaker, Lane, Learning, Limit, Mark, Meter, Reading, Tempo
 from runner.pace.limit import Phase
 from runner.records import Failure, Kind
 from runner.wire.allowances import readings
 
 NOW = 1_741_305_600.0
+RATE = Failure(Kind.RATE, "slow down", 429)
 
 
 def sent(tempo: Tempo, count: int, now: float, apart_s: float = 0.0) -> float:
@@ -28,24 +31,55 @@ def test_requests_are_not_spaced_before_anything_is_refused() -> None:
     assert (tempo.ready_in(0.0), tempo.rate) == (0.0, None)
 
 
+def refused(tempo: Tempo, now: float, ordinal: int, pause_s: float = 0.0) -> bool:
+    """The request that left as the ordinal-th is refused at once."""
+    open_door = tempo.refuse(now, Mark(at=now, ordinal=ordinal))
+    tempo.pause(now, now + pause_s)
+    return open_door
+
+
+def spaced(rate: float = 100.0) -> Tempo:
+    """A tempo that has just been set to a rate, by the refusal of the first request at 0.0."""
+    tempo = Tempo()
+    refused(tempo, 0.0, 1)
+    tempo.rate = tempo.base = rate
+    return tempo
+
+
 def test_after_a_refusal_the_next_leaves_when_the_gate_opens_and_the_others_are_spaced() -> None:
     tempo = Tempo()
     now = sent(tempo, 200, 0.0, 0.01)
-    tempo.refuse(now, reopens_at=now + 1)
-    assert tempo.rate == pytest.approx(60, rel=0.05)
+    refused(tempo, now, 200, pause_s=1.0)
+    assert tempo.rate == pytest.approx(50, rel=0.05)
     assert tempo.ready_in(now + 1) == 0
     tempo.take(now + 1)
-    assert tempo.ready_in(now + 1) == pytest.approx(1 / 60, rel=0.05)
+    assert tempo.ready_in(now + 1) == pytest.approx(1 / 50, rel=0.05)
 
 
-def test_a_refusal_of_the_first_request_after_a_pause_says_nothing_about_the_pace() -> None:
-    tempo = Tempo()
-    tempo.refuse(sent(tempo, 100, 0.0, 0.01), reopens_at=2.0)
-    before = tempo.rate
-    for second in range(2, 100, 2):
-        tempo.take(float(second))
-        tempo.refuse(second + 0.1, reopens_at=second + 2.0)
-    assert tempo.rate == before
+def test_what_was_taken_between_two_refusals_tells_the_rate_that_is_taken() -> None:
+    tempo = spaced(100.0)
+    tempo.refused = 59  # of the 100 requests of one second
+    assert refused(tempo, 1.0, 101)
+    assert tempo.rate == pytest.approx(0.95 * 40.5)
+
+
+def test_where_the_provider_cannot_save_up_what_it_takes_the_share_that_is_taken_tells_more() -> None:
+    tempo = spaced(100.0)
+    assert refused(tempo, 2.0, 101)  # 50 a second were sent on the way to 100, and one of 100 was refused
+    assert tempo.rate == pytest.approx(0.95 * 100 * 0.99)
+
+
+def test_no_refusal_makes_the_rate_higher() -> None:
+    tempo = spaced(100.0)
+    assert refused(tempo, 0.1, 50)
+    assert tempo.rate == pytest.approx(95.0)
+
+
+def test_a_refusal_while_the_door_is_still_shut_says_nothing_about_the_pace() -> None:
+    tempo = spaced(100.0)
+    for ordinal in range(2, 100):
+        assert not refused(tempo, ordinal * 2.0, ordinal)
+    assert tempo.rate == 100.0
 
 
 def held_for(tempo: Tempo, seconds: float, now: float) -> float:
@@ -59,43 +93,79 @@ def held_for(tempo: Tempo, seconds: float, now: float) -> float:
     return now
 
 
-def test_while_it_holds_rows_back_the_tempo_comes_back_to_what_failed_and_goes_beyond() -> None:
-    tempo = Tempo()
-    now = sent(tempo, 200, 0.0, 0.01)
-    tempo.refuse(now, reopens_at=now)
-    rates = []
-    for _ in range(12):
-        now = held_for(tempo, 1.0, now)
+@pytest.mark.parametrize(
+    ("rate", "pause_s", "step_s"),
+    [
+        (100.0, 0.0, 0.24),  # 24 calls
+        (1.0, 0.0, 6.0),  # but no longer
+        (100.0, 0.5, 12.0),  # 24 of the waits that a refusal costs
+        (100.0, 900.0, 60.0),  # but no longer
+    ],
+)
+def test_the_tempo_grows_by_steps_as_long_as_the_price_of_many_refusals(
+    rate: float, pause_s: float, step_s: float
+) -> None:
+    tempo = spaced(rate)
+    tempo.pause(0.0, pause_s)
+    held_for(tempo, step_s, pause_s)
+    assert tempo.rate is not None
+    assert tempo.rate / rate == pytest.approx(1.05, rel=0.015)
+
+
+def test_the_tempo_grows_by_steps_of_several_round_trips_of_a_refusal() -> None:
+    tempo = spaced(100.0)
+    tempo.trip_s = 0.5
+    held_for(tempo, 2.0, 0.0)
+    assert tempo.rate == pytest.approx(105, rel=0.01)
+
+
+def test_the_longer_nothing_is_refused_the_faster_the_tempo_grows() -> None:
+    tempo, now, rates = spaced(10.0), 0.0, [10.0]
+    for _ in range(5):
+        now = held_for(tempo, 2.0, now)
         rates.append(tempo.rate or 0)
-    assert rates == sorted(rates)
-    assert rates[3] == pytest.approx(100, rel=0.06)
-    assert rates[11] > 200
+    growth = [b / a for a, b in pairwise(rates)]
+    assert growth == sorted(growth)
+    assert rates[2] < 12 and rates[5] > 30
 
 
 def test_a_tempo_that_holds_nobody_back_does_not_grow() -> None:
-    tempo = Tempo()
-    now = sent(tempo, 200, 0.0, 0.01)
-    tempo.refuse(now, reopens_at=now)
-    before = tempo.rate
+    tempo = spaced(100.0)
     for second in range(5, 50):
-        assert tempo.ready_in(now + second) == 0
-        tempo.take(now + second)
-    assert tempo.rate == before
+        assert tempo.ready_in(float(second)) == 0
+        tempo.take(float(second))
+    assert (tempo.rate, tempo.holds) == (100.0, False)
 
 
 @settings(deadline=None, max_examples=EXAMPLES)
-@given(st.lists(st.tuples(st.floats(0, 20), st.booleans()), min_size=1, max_size=60))
-def test_a_tempo_stays_a_rate_whatever_happens(steps: list[tuple[float, bool]]) -> None:
-    tempo, now = Tempo(), 0.0
-    for pause_s, refused in steps:
+@given(st.lists(st.tuples(st.floats(0, 20), st.booleans(), st.integers(1, 9)), min_size=1, max_size=60))
+def test_a_tempo_stays_a_rate_whatever_happens(steps: list[tuple[float, bool, int]]) -> None:
+    tempo, now, ordinal = Tempo(), 0.0, 0
+    for pause_s, is_refused, count in steps:
         now += pause_s
         wait_s = tempo.ready_in(now)
         assert 0 <= wait_s <= 100.0
         now += wait_s
         tempo.take(now)
-        if refused:
-            tempo.refuse(now, now + 1.0)
-            assert tempo.rate is not None and tempo.rate >= 0.01
+        ordinal += count
+        before = tempo.rate
+        if is_refused:
+            refused(tempo, now, ordinal, pause_s=1.0)
+            assert tempo.rate is not None and 0.01 <= tempo.rate <= (before or float("inf"))
+
+
+def test_a_refusal_is_a_row_of_closings_only_where_nothing_was_taken_in_between() -> None:
+    """Answers may take a minute, refusals a moment: what is not refused was taken, long before its answer is here."""
+    lane, now = Lane(Limit(10)), 0.0
+    for _ in range(20):
+        now += 1.0
+        lane.mark(now)
+        lane.failed(RATE, now + 0.01, lane.mark(now), None, luck=1.0)
+        assert lane.gate.closings == 1
+    for shut in range(2, 5):
+        now += 10.0
+        lane.failed(RATE, now + 0.01, lane.mark(now), None, luck=1.0)
+        assert lane.gate.closings == shut
 
 
 def answers(limit: Learning, seconds: float, now: float, latency_s: float = 1.0, full: bool = True) -> float:
@@ -137,7 +207,7 @@ def test_a_learning_limit_comes_back_after_a_cut_to_just_below_where_it_was_cut(
     limit.shrink(int(at), now)
     assert limit.now == pytest.approx(0.75 * at)
     answers(limit, 12.0, now)
-    assert 0.9 * at <= limit.now
+    assert 0.9 * at <= limit.settled_at
 
 
 def test_a_learning_limit_never_passes_the_most_and_never_falls_below_one() -> None:
@@ -254,7 +324,7 @@ def test_a_lane_whose_breaker_is_open_is_probed_and_keeps_its_limit() -> None:
     lane = Lane(Limit(10))
     for _ in range(51):
         lane.breaker.see(failed=True)
-    lane.failed(Failure(Kind.SERVER, "down", 500), now=1.0, sent_at=0.5, wait_s=1.0)
+    lane.failed(Failure(Kind.SERVER, "down", 500), 1.0, Mark(at=0.5), hint_s=None, luck=1.0)
     assert (lane.gate.probing, lane.limit.now) == (True, 10)
     lane.take(2.0, 0)
     assert lane.ready_in(2.0, 0) is None

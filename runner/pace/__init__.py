@@ -9,14 +9,16 @@ bounds what is on the wire and what has come back but is not durable yet.
 from runner.pace.breaker import Breaker
 from runner.pace.bucket import Bucket
 from runner.pace.gate import Gate, wait_of
-from runner.pace.lane import Lane, Mark
+from runner.pace.lane import Lane
 from runner.pace.limit import FIRST_LIMIT, Learning, Limit
+from runner.pace.mark import NOTHING_LEFT, Mark
 from runner.pace.meter import Meter, Reading
 from runner.pace.slots import Slots
 from runner.pace.tempo import Tempo
 
 __all__ = [
     "FIRST_LIMIT",
+    "NOTHING_LEFT",
     "Breaker",
     "Bucket",
     "Gate",

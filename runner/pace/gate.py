@@ -49,9 +49,12 @@ class Gate:
             self.closings = min(self.closings, 1)
 
 
-def wait_of(hint_s: float | None, closings: int, max_backoff_s: float, luck: float) -> float:
-    """Seconds to close a gate: the server's hint with a little jitter on top, else full jitter on 1, 2, 4, … s."""
+def wait_of(
+    hint_s: float | None, closings: int, max_backoff_s: float, luck: float, first_s: float = FIRST_WAIT_S
+) -> float:
+    """Seconds to close a gate: the server's hint with a little jitter on top, else full jitter on first_s, doubled with
+    each closing in a row."""
     if hint_s is not None:
-        return hint_s + 0.05 * luck * max(1.0, hint_s)
-    ceiling: float = min(max_backoff_s, FIRST_WAIT_S * 2.0 ** min(closings, 30))
-    return max(0.05, ceiling * luck)
+        return hint_s + 0.05 * luck * max(first_s, hint_s)
+    ceiling: float = min(max_backoff_s, first_s * 2.0 ** min(closings, 30))
+    return max(min(first_s, 0.05), ceiling * luck)

@@ -7,20 +7,12 @@ from dataclasses import dataclass, field
 
 from runner.pace.breaker import Breaker
 from runner.pace.bucket import Bucket
-from runner.pace.gate import Gate
+from runner.pace.gate import FIRST_WAIT_S, Gate, wait_of
 from runner.pace.limit import Limit
+from runner.pace.mark import Mark
 from runner.pace.meter import Meter, Reading
 from runner.pace.tempo import Tempo
 from runner.records import Failure, Kind
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """How much had been sent when a request left, itself included."""
-
-    at: float
-    requests: int
-    tokens: int
 
 
 @dataclass(slots=True)
@@ -37,6 +29,8 @@ class Lane:
     in_flight: int = 0
     sent_requests: int = 0
     sent_tokens: int = 0
+    left: int = 0  #: requests
+    max_backoff_s: float = 60.0  #: the longest wait without a hint
 
     def ready_in(self, now: float, tokens: int) -> float | None:
         """Seconds until a request of `tokens` may leave; None: when one that is in flight has ended."""
@@ -75,8 +69,9 @@ class Lane:
             self.tokens.correct(-tokens)
 
     def mark(self, now: float) -> Mark:
-        """To be taken when a request leaves."""
-        return Mark(now, self.sent_requests, self.sent_tokens)
+        """To be taken once for a request, when it leaves."""
+        self.left += 1
+        return Mark(now, self.sent_requests, self.sent_tokens, self.left)
 
     def read(self, now: float, mark: Mark, told: Sequence[Reading]) -> None:
         """What the reply to the request of `mark` says is left of the provider's limits."""
@@ -86,19 +81,41 @@ class Lane:
             since = self.sent_requests - mark.requests if by_requests else self.sent_tokens - mark.tokens
             meter.read(now, mark.at, reading, since)
 
-    def failed(self, failure: Failure, now: float, sent_at: float, wait_s: float) -> None:
-        """Close the gate after a failure that slows all. A lane that cannot be reached, or whose key is refused, is
-        probed by single requests; one that is too busy gets a smaller window, one that is too fast a slower tempo."""
-        fresh = self.gate.is_fresh(sent_at)
-        paced = self.tempo.rate is not None and self.in_flight + 1 < int(self.limit.now)
-        if fresh or failure.wait_s is not None:  # a storm of a hundred must not draw the longest of a hundred lots
-            self.gate.close(now, wait_s, sent_at)
-        if fresh and failure.kind is Kind.RATE:
-            self.tempo.refuse(now, self.gate.closed_until)
-        if failure.unreachable or failure.kind is Kind.AUTH or self.breaker.open:
-            self.gate.probing = True
-        elif fresh and not (paced and failure.kind is Kind.RATE):  # it was too fast, not too many
-            self.limit.shrink(self.in_flight, now)
+    def failed(self, failure: Failure, now: float, mark: Mark, hint_s: float | None, luck: float) -> None:
+        """Close the gate after a failure that slows all, for hint_s or by lot. A lane that cannot be reached, or whose
+        key is refused, is probed by single requests; one that is too busy gets a smaller window, one that is too fast
+        a slower tempo."""
+        fresh, was_held = self.gate.is_fresh(mark.at), self.tempo.holds
+        if not fresh:
+            self._same_storm(failure, now, mark, hint_s)
+            return
+        first_s = self._slow(now, mark) if failure.kind is Kind.RATE else FIRST_WAIT_S
+        self.gate.close(now, wait_of(hint_s, self.gate.closings, self.max_backoff_s, luck, first_s), mark.at)
+        if failure.kind is Kind.RATE:
+            self.tempo.pause(now, self.gate.closed_until)
+        if not self._probe(failure):
+            self.limit.shrink(self.in_flight, now, paced=was_held and failure.kind is Kind.RATE)
+
+    def _same_storm(self, failure: Failure, now: float, mark: Mark, hint_s: float | None) -> None:
+        """A storm of a hundred must not draw the longest of a hundred lots: only the server's word lengthens it."""
+        self.tempo.refused += failure.kind is Kind.RATE
+        self._probe(failure)
+        if failure.wait_s is not None and hint_s is not None:
+            self.gate.close(now, hint_s, mark.at)
+
+    def _probe(self, failure: Failure) -> bool:
+        dead = failure.unreachable or failure.kind is Kind.AUTH or self.breaker.open
+        self.gate.probing = self.gate.probing or dead
+        return dead
+
+    def _slow(self, now: float, mark: Mark) -> float:
+        """Fall to the tempo that is taken. Returns the first wait where the server gives no hint: the time between two
+        requests. A row of closings is one in which the door stayed shut: what left in between was taken, if it was not
+        refused, long before its answer is here."""
+        if self.tempo.refuse(now, mark):
+            self.gate.closings = 0
+        assert self.tempo.rate
+        return 1 / self.tempo.rate
 
     def succeeded(self, now: float, sent_at: float, work: float, token_difference: int) -> None:
         """An answer. work: output tokens. token_difference: reported less estimated."""

@@ -39,9 +39,10 @@ class Limit:
     def __post_init__(self) -> None:
         self.now = float(self.most)
 
-    def shrink(self, in_flight: int = 0, now: float = 0.0) -> None:
-        """Once per closing. in_flight: when it closed."""
-        self.now = max(1.0, self.now * 0.7)
+    def shrink(self, in_flight: int = 0, now: float = 0.0, *, paced: bool = False) -> None:
+        """Once per closing. in_flight: when it closed. paced: it was too fast for the endpoint, not too many."""
+        if not paced:
+            self.now = max(1.0, self.now * 0.7)
 
     def grow(self, in_flight: int, now: float = 0.0, seconds: float = 0.0, work: float = 1.0) -> None:
         """One success. Grows by one per round trip of the whole window, and only while the limit is what binds."""
@@ -108,12 +109,12 @@ class Learning(Limit):
         self.now = float(min(FIRST_LIMIT, self.most))
         self.settled_at = self.now
 
-    def shrink(self, in_flight: int = 0, now: float = 0.0) -> None:
+    def shrink(self, in_flight: int = 0, now: float = 0.0, *, paced: bool = False) -> None:
         """Once per closing: three quarters of what was in flight, and no more doubling; a probe goes back."""
-        self.refused_at = min(self.now, max(1.0, float(in_flight)))
         if self.phase is Phase.ABOVE:
             self._found_nothing(now)
-        else:
+        elif not paced or (self.phase is Phase.RETURNING and in_flight + 1 >= SATURATED * self.now):
+            self.refused_at = min(self.now, max(1.0, float(in_flight)))
             self._go(self.refused_at * 0.75, Phase.RETURNING, now)
 
     def grow(self, in_flight: int, now: float = 0.0, seconds: float = 0.0, work: float = 1.0) -> None:
@@ -172,10 +173,10 @@ class Learning(Limit):
             self._found_nothing(now)
         elif self.now >= self.most:
             self._settle(self.now, gave, now)
-        else:  # what was settled is out of date: go on while it pays
+        else:  # what was settled is out of date
             self.probe_every = PROBE_EVERY
-            self.settled_at, self.gave = self.now, gave
-            self._go(self.now * STEP_UP, Phase.ABOVE, now)
+            self.settled_at, self.gave, self.doubts = self.now, gave, 0
+            self._go(self.now * 2, Phase.DOUBLING, now)
 
     def _after_below(self, gave: float, now: float) -> None:
         if self.gave is not None and gave >= AS_GOOD * self.gave:
@@ -189,8 +190,9 @@ class Learning(Limit):
 
     def _after_returning(self, gave: float, now: float) -> None:
         near = 0.95 * self.refused_at
-        if self.now >= near:
-            self._settle(self.now, gave, now)
+        if self.now >= near:  # it may have been a burst that was too much: ask whether more is taken
+            self.settled_at, self.gave, self.went_up = self.now, gave, True
+            self._go(self.now * STEP_UP, Phase.ABOVE, now)
         else:
             half = self.now + (near - self.now) / 2
             self._go(near if half > 0.95 * near else half, Phase.RETURNING, now)
