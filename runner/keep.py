@@ -28,6 +28,9 @@ from runner.recovery import OpenRange, Standing
 from runner.stop import Stop
 from runner.store import RunDirectory
 
+#: Of a row whose first exchange settles it: nothing before. Never changed.
+_NO_COST = Tally()
+
 
 @dataclass(slots=True)
 class Fewer:
@@ -65,7 +68,7 @@ class Books:
         self.pending.setdefault(row, Tally()).add(cost)
 
     def row_settled(self, row: int, totals: Tally) -> None:
-        before = self.pending.pop(row, Tally())
+        before = self.pending.pop(row, _NO_COST)
         self.settled.add(totals)
         self.rows_here += 1
         spent = totals.prompt_tokens + totals.completion_tokens
