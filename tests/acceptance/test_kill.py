@@ -150,4 +150,5 @@ def test_readers_see_whole_parts_and_each_row_once_at_any_instant(told: Told) ->
     assert told.watcher["complaints"] == []
     looks = told.watcher["looks"]
     print(f"\nread meanwhile: {looks}")
-    assert min(looks[way] for way in ("pandas", "polars", "duckdb", "read_results")) >= 10
+    assert min(looks[way] for way in ("pandas", "polars", "duckdb")) >= 10
+    assert looks["read_results"] >= 3  # it looks in every fourth round only
