@@ -153,13 +153,16 @@ def test_what_the_exchanges_cost_is_what_the_bill_says(run: MadeRun) -> None:
 
 
 def test_a_sum_of_nothing_but_unknown_costs_is_not_said_to_be_0(tmp_path: Path) -> None:
-    made = run_of(tmp_path, 2)
-    made.seal(0, [settled(0, answer("spam"), attempt(1, None)), settled(1, answer("ham"), attempt(1, "0"))])
+    made = run_of(tmp_path, 3)
+    late = attempt(1, None, error_kind="TIMEOUT"), attempt(2, "0")
+    free, unknown = settled(1, answer("ham"), attempt(1, "0")), settled(2, answer("spam"), attempt(1, None))
+    made.seal(0, [settled(0, answer("never"), *late), free, unknown])
     text = shown(made).text
-    assert "ham 1 50.0 % $0 spam 1 50.0 % unknown" in text or "spam 1 50.0 % unknown ham 1 50.0 % $0" in text
-    assert "m-1 2 unknown $0 1 2 20 4" in text and "Cost unknown 1 exchange, in no sum; no bound is known" in text
+    assert "ham 1 33.3 % $0 never 1 33.3 % unknown spam 1 33.3 % unknown" in text
+    assert "TIMEOUT: attempt deadline, stall, 408 1 1 unknown – " in text
+    assert "m-1 3 unknown $0 2 4 40 8" in text and "Cost unknown 2 exchanges, in no sum; no bound is known" in text
     lines = words.table(bill([made.directory.root], ("parsed.label",)))
-    assert [line.split()[-3] for line in lines[1:]] == ["$0.000000", "unknown", "unknown"]
+    assert [line.split()[-3] for line in lines[1:]] == ["$0.000000", "unknown", "unknown", "unknown"]
 
 
 def test_rows_are_ranked_by_their_latency_and_by_all_their_exchanges(run: MadeRun) -> None:

@@ -109,6 +109,8 @@ def reasons(lines: Sequence[Mapping[str, Any]], total: Sums, places: int) -> Tab
 def _reason(line: Mapping[str, Any], total: Sums, places: int) -> list[str]:
     usd, why = of_pico(line["wasted_pico"]), line["reason"]
     counts = [f"{line['exchanges']:,}", f"{line['unknown_exchanges']:,}"]
+    if line["unknown_exchanges"] and not usd:
+        return [_WASTE.get(why, why), *counts, UNKNOWN, "–"]
     return [_WASTE.get(why, why), *counts, money(usd, places), share_of(float(usd), float(total.cost_usd))]
 
 
