@@ -238,6 +238,18 @@ def test_answers_that_nobody_saves_stop_the_sending_at_twice_the_concurrency() -
     assert len(rig.settled) == 100
 
 
+def test_rows_are_taken_up_for_those_that_wait_at_the_gate_and_not_for_those_that_wait_for_a_slot() -> None:
+    async def during(rig: Rig, stop: Stop) -> None:
+        await anyio.sleep(100)
+        awake.append(sum("_worker" in (task.name or "") for task in anyio.get_running_tasks()))
+        stop.set()
+
+    awake: list[int] = []
+    Rig(always(OK), concurrency=4, save=False).run(100, during)
+    Rig(always(replace(RATE, wait_s=600.0)), concurrency=4).run(100, during)
+    assert awake == [4, 4 * WORKERS_PER_SLOT]
+
+
 def test_an_hour_of_429s_takes_milliseconds_here_and_no_attempt_of_any_row() -> None:
     rig = Rig(after(3600, RATE), concurrency=4, policy=Policy(max_attempts=2, row_s=60.0))
     rig.run(12)
