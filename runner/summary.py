@@ -44,11 +44,18 @@ def sample_lines(sample: Sample) -> list[str]:
     found = " (auto finds its own number)" if sample.guessed else ""
     return [
         f"sample: {sample.rows:,} of {sample.population:,} rows, drawn at random",
-        f"  the whole job costs {usd}{unknown}",
+        f"  the whole job costs {usd}{unknown}{_beyond_budget(sample)}",
         f"  the other {sample.left:,} rows take {seconds} at {sample.in_flight:,} in flight{found}",
         f"  not ok: {_share(sample.not_ok, sample.rows)}",
         *_lengths(sample),
     ]
+
+
+def _beyond_budget(sample: Sample) -> str:
+    most, usd = sample.max_usd, sample.usd
+    if most is None or usd is None or usd.high <= most:
+        return ""
+    return f"; {'that is' if usd.middle > most else 'it may be'} more than the budget of {dollars(most)}"
 
 
 def _lengths(sample: Sample) -> list[str]:

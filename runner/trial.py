@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from runner import notes
@@ -68,6 +69,7 @@ class Sample:
     not_ok: Interval  #: share of rows
     truncated: Interval
     usd: Interval | None  #: of the whole job, what is spent already too
+    max_usd: Decimal | None  #: the budget
     unknown: int  #: rows whose cost is not known, and is not in `usd`
     seconds: Interval | None  #: to send what is left
     left: int  #: rows that are not final
@@ -165,6 +167,7 @@ def summed_up(run: Run, keeper: Keeper) -> Sample | None:
         not_ok=share_of(sum(not answer.is_ok for answer in answers), size, population),
         truncated=share_of(sum(answer.status == Status.TRUNCATED for answer in answers), size, population),
         usd=_dollars(answers, population, float(total.cost_usd)),
+        max_usd=run.prepared.job.budget.max_usd,
         unknown=sum(answer.usd is None for answer in answers),
         seconds=_seconds(answers, left, limits),
         left=left,

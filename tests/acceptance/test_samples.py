@@ -56,6 +56,8 @@ def test_a_sample_is_sent_told_of_and_kept(place: Place) -> None:
     assert said[-1] == "to go on with the other 380 rows: runner run job.yaml"
     partials = list((place.run_root / "results").glob("*.partial.parquet"))
     assert sorted(row for path in partials for row in pq.read_table(path)["row_index"].to_pylist()) == sorted(first)
+    told = place.run("--sample", "20", "--max-usd", "0.05").err
+    assert "  the whole job costs $0.1120; that is more than the budget of $0.0500\n" in told
     assert place.run().code == 0
     assert sorted(asked(place)) == list(range(400))  # nothing twice
     assert not list((place.run_root / "results").glob("*.partial.parquet"))
