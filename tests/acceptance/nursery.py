@@ -154,7 +154,7 @@ def start(order: Order) -> Child:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours, with the package that is tested, and without settings of the program."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNNER_")}
-    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling the package anew costs each start 0.4 s
+    """Ours, with the package that is tested, and without settings of the program or of a terminal."""
+    others = {"COLUMNS", "LINES", "PYTHONDONTWRITEBYTECODE"}  # compiling the package anew costs each start 0.4 s
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNNER_") and name not in others}
     return kept | {"PYTHONPATH": str(SOURCE)} | more

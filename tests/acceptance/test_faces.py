@@ -36,7 +36,7 @@ def slowly(seen: Seen) -> Said:
 
 #: What a bar tells, in whatever order.
 PIECES = [
-    *(r"^\d+/28 ", r" \d+%", r"\b\d+\.\d rows/s\b", r"\b[\d,]+k? tok(ens)?/s\b", r"\$[\d.]+", r"\b0 not ok\b"),
+    *(r"^\d+/28 ", r" \d+%", r"\b\d+(\.\d+)? rows/s\b", r"\b[\d,]+k? tok(ens)?/s\b", r"\$[\d.]+", r"\b0 not ok\b"),
     *(r"\b4 in flight\b", r"\b\d+ s left\b"),
 ]
 

@@ -53,6 +53,8 @@ def _watched(houses: Iterable[House]) -> Iterator[dict[str, Any]]:
     """Somebody reads all the runs meanwhile; the verdict is there at the end."""
     words = [sys.executable, str(Path(__file__).with_name("watcher.py")), *(str(house.run()) for house in houses)]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment())
+    assert process.stdout is not None
+    process.stdout.readline()  # its imports are done
     verdict: dict[str, Any] = {}
     yield verdict
     said, _ = process.communicate(timeout=60)

@@ -1,7 +1,8 @@
 """Reads runs all the time, as people do who cannot wait: `python watcher.py RUN…` until its stdin ends.
 
 Rule: a process of its own, with nothing from the runs but their paths. Every part that is there opens, a row is seen
-once at most, and a row that was seen once is seen for ever. The verdict is one JSON line on stdout.
+once at most, and a row that was seen once is seen for ever. One line on stdout says when it begins; the verdict is
+another, in JSON.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ def watch(runs: list[Path]) -> dict[str, object]:
     seen: dict[tuple[Path, str], set[int]] = {}
     complaints: list[str] = []
     rounds = count()
-    while not select.select([sys.stdin], [], [], 0.15)[0]:
-        of_all = next(rounds) % 4 == 0  # joining open rows with a large input takes longer than all the rest
+    print("ready", flush=True)
+    while not select.select([sys.stdin], [], [], 0.1)[0]:
+        of_all = next(rounds) % 2 == 0  # joining open rows with a large input takes longer than all the rest
         for run in runs:
             for way, read in WAYS.items():
                 if way == "read_results" and not of_all:
