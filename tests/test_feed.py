@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -232,3 +234,23 @@ async def test_input_that_changed_meanwhile_stops_the_run(tmp_path: Path) -> Non
         await fed.run(ranges(3))
     assert caught.group_contains(ChangedError)
     assert max(fed.rows_sent) < 10
+
+
+@pytest.mark.parametrize("stopping", [True, False])
+async def test_an_engine_that_left_before_it_heard_of_the_stop_is_no_bug(tmp_path: Path, *, stopping: bool) -> None:
+    """The engine with nothing on the wire leaves at once; the feeder is among its rows then, where no stop reaches."""
+    fed = Fed(tmp_path)
+    give, requests = anyio.create_memory_object_stream[Request](100)
+    events, events_taken = anyio.create_memory_object_stream[Event](100)
+
+    def left(index: int, body: Mapping[str, Any]) -> Request | Failure:
+        if index == 4:
+            requests.close()
+            if stopping:
+                fed.stop.set()
+        return encode(index, body)
+
+    feeder = Feeder(fed.rows, replace(RECIPE, encode=left), fed.keeper, fed.window)
+    with events_taken, nullcontext() if stopping else pytest.raises(BaseExceptionGroup):
+        await feeder.run(ranges(3), give, events, fed.stop)
+    assert fed.rows.read == list(range(10))  # the batch at hand, and no other range
