@@ -50,7 +50,7 @@ def test_a_storm_of_429s_fails_no_row_and_is_over_in_the_time_that_the_limit_tak
 def test_a_limit_far_below_what_one_at_a_time_would_send_is_held(hints: bool) -> None:
     found = night(Provider(requests=Allowance(2, 2), hints=hints), 300, concurrency=16)
     assert found.failed == 0
-    assert found.calls_per_row <= 1.16
+    assert found.calls_per_row <= 1.20
     assert found.ended_s <= 1.05 * 300 / 2
 
 
@@ -98,7 +98,7 @@ def test_a_limit_that_changes_is_followed_down_and_up(steps: list[tuple[float, f
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_limit_that_changes_at_any_time_to_anything_is_followed(seed: int) -> None:
-    """The last change is upwards: a tail that one is a little late for must not stand for the whole."""
+    """Four changes, 5 to 20 s apart, to between a quarter and twice the first limit; saving up little or a second."""
     luck, at, steps = random.Random(seed), 0.0, [(0.0, 40.0)]
     for _ in range(4):
         at += luck.uniform(5, 20)
@@ -108,6 +108,13 @@ def test_a_limit_that_changes_at_any_time_to_anything_is_followed(seed: int) -> 
     assert found.failed == 0
     assert found.calls_per_row <= 1.10
     assert found.ended_s <= 1.15 * at_best_s
+
+
+def test_hints_of_whole_seconds_do_not_take_the_rate_down_with_them() -> None:
+    """Each refusal then costs a second, ten times what the provider saves up meanwhile: it is asked less often."""
+    found = night(Provider(requests=Allowance(64, 6.4), whole_hints=True), ROWS, concurrency=64)
+    assert found.calls_per_row <= 1.03
+    assert found.ended_s <= 1.35 * ROWS / 64
 
 
 def test_what_the_headers_say_is_left_slows_the_run_before_a_429() -> None:

@@ -63,6 +63,13 @@ def test_what_was_taken_between_two_refusals_tells_the_rate_that_is_taken() -> N
     assert tempo.rate == pytest.approx(0.95 * 40.5)
 
 
+def test_what_is_waited_beyond_a_requests_time_does_not_count() -> None:
+    tempo = spaced(100.0)
+    tempo.pause_s, tempo.refused = 1.01, 59
+    assert refused(tempo, 2.0, 101)
+    assert tempo.rate == pytest.approx(0.95 * 40.5)
+
+
 def test_where_the_provider_cannot_save_up_what_it_takes_the_share_that_is_taken_tells_more() -> None:
     tempo = spaced(100.0)
     assert refused(tempo, 2.0, 101)  # 50 a second were sent on the way to 100, and one of 100 was refused
@@ -98,7 +105,7 @@ def held_for(tempo: Tempo, seconds: float, now: float) -> float:
     [
         (100.0, 0.0, 0.24),  # 24 calls
         (1.0, 0.0, 6.0),  # but no longer
-        (100.0, 0.5, 12.0),  # 24 of the waits that a refusal costs
+        (100.0, 0.5, 4.0),  # 8 of the waits that a refusal costs
         (100.0, 900.0, 60.0),  # but no longer
     ],
 )

@@ -6,7 +6,10 @@ Strategy, where the job gives a number: that number, multiplicative decrease onc
 it says auto (`Learning`): the number is found. Hosted endpoints refuse beyond theirs, self-hosted ones never do: they
 queue, and every further request only waits longer. So what counts is work done, output tokens a second: the limit
 doubles while a window of answers at the new limit gave clearly more than one at the old; where it stops paying, the
-limit settles, and from time to time a window a step above or below asks whether that is still so.
+limit settles, and from time to time a window a step above or below asks whether that is still so. A refusal while the
+tempo (tempo.py) held rows back was about the rate and leaves the limit alone. Any other takes it to three quarters of
+what was in flight, from where it comes back, asks a step above, and doubles again if that pays: the first burst of a
+run may be refused where many more in flight, but not at once, are welcome.
 """
 
 from __future__ import annotations

@@ -5,16 +5,18 @@ after the first 429 requests are spaced. A refusal says what is taken; as long a
 faster the longer.
 
 What is taken. Providers fill a bucket, and it is empty whenever they refuse: so what they took between two refusals is
-what they filled in, and the rate of that is theirs. A bucket that ran over in between (one of a single request does
-after every pause) makes this too little; then our own rate, less the share that was refused, is nearer. The higher of
-the two is believed and the rate falls to a little below it, never above itself. A refusal after which nothing was
-taken up to the next says nothing about the rate: the door is still shut.
+what they filled in, and the rate of that is theirs. A bucket that ran over in between makes this too little. It does
+when we pause for longer than a request's time (a hint of a whole second): the rest of such a pause does not count. One
+that holds a single request does so all the time: then our own rate, less the share that was refused, is nearer. The
+higher of the two is believed and the rate falls to a little below it, never rises. A refusal before which nothing was
+taken since the last one says nothing about the rate: the door is still shut.
 
 How it grows. By steps, flat at first, since the estimate is good, and steeper with every step (one leads back to the
 estimate, two to a sixth beyond, four to twice as much), because a limit that was raised may have been raised by any
-factor. How long a step is says how often the limit is asked: a refusal costs a call, and the wait that follows it where
-that is longer than a call; a step is as long as PRICES of these. It is also several round trips of a refusal long, or
-the rate would be far beyond the limit before that is told. Time in which the tempo held nobody back is no part of it.
+factor. How long a step is says how often the limit is asked, and that has a price: a refused call, and the wait that
+follows it. A step is as long as CALLS of the one, or as WAITS of the other. It is also several round trips of a refusal
+long, or the rate would be far beyond the limit before that is told. Time in which the tempo held nobody back is no part
+of it.
 """
 
 from __future__ import annotations
@@ -27,8 +29,11 @@ from runner.pace.mark import NOTHING_LEFT, Mark
 BELOW = 0.95
 #: Growth of the first step; the n-th is this to the power of 2n - 1. The inverse of BELOW: one step leads back.
 FASTER = 1.05
-#: The limit is asked every one to two steps: refusals then cost about one call in thirty, or as much of the time.
-PRICES = 24.0
+#: The limit is asked every one to two steps: refusals then cost about one call in thirty.
+CALLS = 24.0
+#: Their waits about a tenth of the time, where providers make us wait longer than a call takes. More would be lost by
+#: finding a higher limit late.
+WAITS = 8.0
 #: Round trips of a refusal in a step: near the estimate the rate grows by two or three per cent in one.
 TRIPS = 4.0
 #: The longest step on account of the calls: below four a second they are cheaper than the time to find a higher limit.
@@ -97,8 +102,8 @@ class Tempo:
             self.rate = self.base * FASTER ** (self.steps**2)
 
     def _step_s(self, rate: float) -> float:
-        by_calls_s = min(LONGEST_BY_CALLS_S, PRICES / rate)
-        by_waits_s = min(LONGEST_BY_WAITS_S, PRICES * self.pause_s)
+        by_calls_s = min(LONGEST_BY_CALLS_S, CALLS / rate)
+        by_waits_s = min(LONGEST_BY_WAITS_S, WAITS * self.pause_s)
         return max(by_calls_s, by_waits_s, TRIPS * self.trip_s)
 
     def refuse(self, now: float, mark: Mark) -> bool:
@@ -109,7 +114,8 @@ class Tempo:
         if self.rate is None:
             self._fall(self._lately(now) * AT_FIRST)
         elif taken > 0:
-            taken_per_s = (taken + HALF) / max(1e-3, mark.at - self.last.at)
+            counted_s = mark.at - self.last.at - max(0.0, self.pause_s - 1 / self.rate)
+            taken_per_s = (taken + HALF) / max(1e-3, counted_s)
             self._fall(BELOW * min(self.rate, max(taken_per_s, self.rate * taken / sent)))
         self.trip_s, self.last, self.refused = now - mark.at, mark, 0
         return taken > 0
