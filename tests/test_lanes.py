@@ -80,6 +80,16 @@ def test_the_jobs_own_limit_is_named() -> None:
     assert rig.lanes.waiting_for() == "m: the job's own limit a minute; the next request leaves in 10 s"
 
 
+def test_a_pace_of_less_than_one_a_second_is_named() -> None:
+    rig = Rig()
+    rig.heard(Failure(Kind.RATE, "slow down", 429, wait_s=1.0))
+    tempo = rig.lanes.of("m")[0].tempo
+    tempo.rate = tempo.base = 0.1
+    rig.now = 1.0
+    tempo.take(rig.now)
+    assert rig.lanes.waiting_for() == "m: sending as slowly as it takes requests; the next leaves in 10 s"
+
+
 def test_the_budget_and_then_the_silence_are_named() -> None:
     rig = Rig()
     rig.heard(OK)
