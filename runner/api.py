@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from runner.drawn import Sample
     from runner.records import Tally
     from runner.standing import RunStatus
     from runner.stop import Leash
-    from runner.trial import Sample
 
 T = TypeVar("T")
 Job = str | os.PathLike[str] | Mapping[str, Any]

@@ -16,6 +16,7 @@ from typing import Any
 from runner import files, notes
 from runner.comparing import kept_jobs, make_plan
 from runner.consent import confirm
+from runner.drawn import sample_in
 from runner.errors import ChangedError
 from runner.forecast import Rest, rest_of, rest_of_plan, told_in
 from runner.lock import is_held
@@ -28,7 +29,6 @@ from runner.relayout import Old, lay_out
 from runner.reopen import reopen
 from runner.store import RunDirectory, differences
 from runner.survey import Survey
-from runner.trial import sample_in
 
 
 def is_changed(prepared: Prepared, known: Mapping[str, Any]) -> bool:

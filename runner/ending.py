@@ -9,15 +9,13 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from runner.drawn import Sample
 from runner.errors import RunnerError, UsageError
 from runner.parts import totals_to_json
 from runner.prepare import Asked
 from runner.records import Tally
-
-if TYPE_CHECKING:
-    from runner.trial import Sample
 
 _MAX_USD = "budget.max_usd="
 

@@ -11,8 +11,9 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from runner.drawn import Drawn
 from runner.errors import RunDirectoryError
 from runner.notes import Reopened
 from runner.notify import Bell
@@ -27,9 +28,6 @@ from runner.spec import JobSpec
 from runner.stop import Leash
 from runner.store import FORMAT, RunDirectory
 from runner.wire.encode import HASH_RECIPE
-
-if TYPE_CHECKING:
-    from runner.trial import Drawn
 
 
 @dataclass(frozen=True, slots=True)

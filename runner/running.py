@@ -18,6 +18,7 @@ import anyio
 from runner import files, overrun, partial
 from runner.changing import files_changed, go_over, is_changed
 from runner.consent import confirm
+from runner.drawn import draw_sample
 from runner.drive import Session, drive
 from runner.ending import Ending, command_again, exit_code, share
 from runner.errors import RunDirectoryError, RunnerError
@@ -50,7 +51,7 @@ from runner.sources import Reader, Spooling
 from runner.stop import Leash
 from runner.store import FORMAT, RunDirectory, move_aside
 from runner.transport import Endpoint, Transport
-from runner.trial import draw_sample, remember, summed_up, to_send, with_sample
+from runner.trial import remember, summed_up, to_send, with_sample
 from runner.wiring import endpoint_of, engine_of, key_of, transport_of
 
 #: Objects made and not given back before the collector looks for cycles: 5 to 10 MB. At Python's own 700 it took an

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from runner.drawn import Sample
 from runner.ending import Ending
 from runner.halts import duration
 from runner.sampling import Interval
 from runner.say import dollars
 from runner.standing import money, outcomes
-from runner.trial import Sample
 
 
 def lines(ending: Ending) -> list[str]:

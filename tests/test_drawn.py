@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from runner import notes
+from runner.drawn import Drawn, draw_sample
 from runner.notes import Reopened, Sampled
 from runner.sampling import Stretch
-from runner.trial import Drawn, draw_sample
 
 
 def rest(*final: int) -> list[Stretch]:
