@@ -60,7 +60,8 @@ def test_the_set_up_line_installs_and_runs_the_main_job(tmp_path: Path) -> None:
 def test_the_test_line_is_what_ci_runs() -> None:
     # Running it here would run this test again; .ci/run runs both of its halves in a fresh environment.
     script = (ROOT / ".ci/run").read_text(encoding="utf-8")
-    assert TESTS.endswith(".venv/bin/python -m pytest") and "python -m pytest" in script
+    tests = TESTS.rpartition(".venv/bin/")[2]
+    assert tests.startswith("python -m pytest") and f"\n{tests}\n" in script
     assert "-e '.[test]'" in TESTS and "-e '.[test]'" in script
 
 
