@@ -217,6 +217,17 @@ def test_a_learning_limit_comes_back_after_a_cut_to_just_below_where_it_was_cut(
     assert 0.9 * at <= limit.settled_at
 
 
+@pytest.mark.parametrize(
+    ("refused_at", "next_one"), [(400.0, 450.0), (360.0, 450.0), (16.0, 720.0), (0.0, 720.0), (800.0, 720.0)]
+)
+def test_near_what_was_refused_a_limit_that_pays_goes_up_by_steps(refused_at: float, next_one: float) -> None:
+    """Doubled there it would send hundreds of requests that are refused. What is disproved, or far off, is not near."""
+    limit = Learning(1024, gave=2880.0, refused_at=refused_at)
+    limit.settled_at, limit.now, limit.phase = 288.0, 360.0, Phase.ABOVE
+    answers(limit, 1.0, 0.0)
+    assert limit.now == next_one
+
+
 def test_a_learning_limit_never_passes_the_most_and_never_falls_below_one() -> None:
     limit, now = Learning(20), 0.0
     now = answers(limit, 20.0, now)

@@ -179,7 +179,9 @@ class Learning(Limit):
         else:  # what was settled is out of date
             self.probe_every = PROBE_EVERY
             self.settled_at, self.gave, self.doubts = self.now, gave, 0
-            self._go(self.now * 2, Phase.DOUBLING, now)
+            # Near what was refused half a pool must not be sent against it; beyond, it was a burst that was refused.
+            near = self.now <= self.refused_at < self.now * 2
+            self._go(self.now * (STEP_UP if near else 2), Phase.ABOVE if near else Phase.DOUBLING, now)
 
     def _after_below(self, gave: float, now: float) -> None:
         if self.gave is not None and gave >= AS_GOOD * self.gave:
