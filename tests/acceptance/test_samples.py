@@ -87,9 +87,9 @@ def test_the_json_line_has_every_figure(place: Place) -> None:
     assert found["statuses"] == {"ok": 60 - cut, "truncated": cut}
     assert found["truncated"] == found["not_ok"]
     assert found["not_ok"]["middle"] == pytest.approx(cut / 60)
-    whole = sum(100 * 2 + len(f"say row {row}") * 8 for row in range(400)) / 1_000_000
-    assert found["usd"]["low"] <= whole <= found["usd"]["high"]
-    assert found["usd"]["high"] - found["usd"]["low"] < 0.02 * whole
+    mean = sum(100 * 2 + len(f"say row {row}") * 8 for row in asked(place)) / 60 / 1_000_000
+    assert found["usd"]["middle"] == pytest.approx(400 * mean)
+    assert found["usd"]["low"] < found["usd"]["middle"] < found["usd"]["high"] < 1.02 * found["usd"]["low"]
     assert 0 < found["seconds"]["low"] <= found["seconds"]["middle"] <= found["seconds"]["high"]
     assert (found["rows"], found["population"], found["left"], found["in_flight"]) == (60, 400, 340, 4)
     assert found["completion_tokens"] == {"median": 11, "p90": 11, "longest": 11, "cap": 20}
