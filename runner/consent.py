@@ -15,11 +15,12 @@ from runner.errors import ConsentError
 from runner.forecast import Rest, demand_of
 from runner.keep import Books
 from runner.opening import Begun
+from runner.prepare import Prepared
 from runner.progress import rows_bar
 from runner.records import Tally
 from runner.recovery import Standing
 from runner.say import dollars
-from runner.spec import JobSpec
+from runner.wiring import budget_of
 
 
 def confirm(
@@ -32,7 +33,7 @@ def confirm(
     if most is None or begun.options.yes or begun.simulated or not any(rest):
         return
     demand = _reckoned(begun, rest, told())
-    at_most = _within_budget(demand.at_most_usd, left_of_budget(begun.job, standing))
+    at_most = _within_budget(demand.at_most_usd, left_of_budget(begun.prepared, standing))
     if at_most is not None and at_most <= most:
         return
     said = _words("going on with this run" if begun.directory.read_run() else "this run", at_most, demand)
@@ -57,12 +58,10 @@ def _reckoned(begun: Begun, rest: Rest, told: Mapping[str, Told]) -> Demand:
         close()
 
 
-def left_of_budget(job: JobSpec, standing: Standing | None) -> Decimal | None:
+def left_of_budget(prepared: Prepared, standing: Standing | None) -> Decimal | None:
     """Dollars that a run may still spend; None: its job has no budget. standing: None: it has not begun."""
-    if job.budget.max_usd is None:
-        return None
-    spent = Books.of(standing).total if standing else Tally()
-    return max(Decimal(0), job.budget.max_usd - spent.cost_usd - spent.unknown_usd)
+    budget = budget_of(prepared, Books.of(standing).total if standing else Tally())
+    return max(Decimal(0), budget.left_usd) if budget else None
 
 
 def _within_budget(at_most: Decimal | None, left: Decimal | None) -> Decimal | None:

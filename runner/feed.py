@@ -97,23 +97,14 @@ class Feeder:
         with requests, events:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_cancel_on, stop, tasks.cancel_scope)
-                await self._feed_each(ranges, requests, events, stop)
+                try:
+                    for part in ranges:
+                        await self._window.take_range()
+                        await self._feed(part, requests, events)
+                except anyio.BrokenResourceError:
+                    if not stop.is_set:  # an engine with nothing on the wire may leave before the stop is heard of here
+                        raise
                 tasks.cancel_scope.cancel()
-
-    async def _feed_each(
-        self,
-        ranges: Sequence[Range],
-        requests: MemoryObjectSendStream[Request],
-        events: MemoryObjectSendStream[Event],
-        stop: Stop,
-    ) -> None:
-        try:
-            for part in ranges:
-                await self._window.take_range()
-                await self._feed(part, requests, events)
-        except anyio.BrokenResourceError:  # with nothing on the wire the engine may be gone before the stop is heard of
-            if not stop.is_set:
-                raise
 
     async def _feed(
         self, part: Range, requests: MemoryObjectSendStream[Request], events: MemoryObjectSendStream[Event]

@@ -43,7 +43,7 @@ def examine(prepared: Prepared, say: Say, environ: Mapping[str, str]) -> Checked
         warnings=[*seen.warnings(), *_unready(prepared, environ)],
         alike=seen.alike(),
         begun=before is not None,
-        budget_left=left_of_budget(prepared.job, old.standing if old else None),
+        budget_left=left_of_budget(prepared, old.standing if old else None),
         changed=before.changed if before else None,
     )
 

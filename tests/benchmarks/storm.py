@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import random
 import sys
 import tempfile
@@ -50,7 +51,7 @@ class Scenario:
     def ideal_s(self, rows: int) -> float:
         """The last answer of a client that knew the limit."""
         if self.most:
-            return rows / self.most * self.latency_s * 2.718281828 ** (self.sigma**2 / 2)
+            return rows / self.most * self.latency_s * math.exp(self.sigma**2 / 2)
         let, second = self.burst / self.unit, 0.0
         while let < rows:
             let += self.rate(second) / self.unit * STEP_S
