@@ -7,6 +7,7 @@ and one fdatasync for each range touched. So a slow disk makes larger groups, no
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -37,14 +38,17 @@ class Fewer:
     """Rows whose answer has fewer choices than were asked for: many servers ignore n."""
 
     rows: int = 0
-    example: str = ""  #: of the first
+    first: int = sys.maxsize  #: in the order of the input
+    example: str = ""  #: the first row in words
 
     def see(self, settled: Settled) -> None:
         outcome, asked = settled.outcome, settled.request.choices
         answer = outcome.answer if isinstance(outcome, Failure) else outcome
         if answer and len(answer.choices) < asked:
             self.rows += 1
-            self.example = self.example or f"row {settled.request.index} has {len(answer.choices)} of {asked}"
+            row = settled.request.index
+            if row < self.first:
+                self.first, self.example = row, f"row {row} has {len(answer.choices)} of {asked}"
 
 
 @dataclass(slots=True)
@@ -56,7 +60,7 @@ class Books:
     removed: Tally = field(default_factory=Tally)  #: of rows that left the input
     rows_here: int = 0  #: settled by this process
     tokens_here: int = 0
-    examples: dict[str, tuple[int, str]] = field(default_factory=dict)  #: by error kind: a row and its message
+    examples: dict[str, tuple[int, str]] = field(default_factory=dict)  #: by error kind: its first row and the message
     fewer: Fewer = field(default_factory=Fewer)
 
     @classmethod
@@ -66,6 +70,11 @@ class Books:
 
     def attempted(self, row: int, cost: Tally) -> None:
         self.pending.setdefault(row, Tally()).add(cost)
+
+    def failed(self, row: int, failure: Failure) -> None:
+        """The first row in the order of the input is the example, whichever reply came first."""
+        found = (row, failure.message)
+        self.examples[failure.kind] = min(self.examples.get(failure.kind, found), found)
 
     def row_settled(self, row: int, totals: Tally) -> None:
         before = self.pending.pop(row, _NO_COST)
@@ -212,7 +221,7 @@ class Keeper:
         self._line(batch, row, lambda seed: record_line(members, seed))
         self.books.fewer.see(settled)
         if isinstance(settled.outcome, Failure):
-            self.books.examples.setdefault(settled.outcome.kind, (row, settled.outcome.message))
+            self.books.failed(row, settled.outcome)
 
     def _bound(self, row: int, attempt: Attempt) -> None:
         """Keep the worst case of an exchange of unknown cost. Those of earlier processes are in the totals already."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,11 @@ async def test_rows_that_fail_alike_wait_and_become_final_when_the_streak_breaks
     assert kept.keeper.books.settled.rows == {"failed": 5, "ok": 1}
     assert sum(kept.saved) == 6
     assert kept.keeper.books.examples == {"REQUEST": (0, "unknown parameter")}
+
+
+async def test_the_example_of_a_failure_is_its_first_row_whichever_reply_came_first(kept: Kept) -> None:
+    await kept.keep([final(4), final(3, replace(BAD, message="too long")), final(1, BAD), final(2, BAD), final(0)])
+    assert kept.keeper.books.examples == {"REQUEST": (1, "unknown parameter")}
 
 
 async def test_while_they_wait_their_exchanges_are_durable_and_their_slots_are_free(kept: Kept) -> None:

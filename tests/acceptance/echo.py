@@ -58,15 +58,15 @@ class Echo(Served):
 
     def hold(self) -> None:
         """Answer nothing from now on."""
-        self.later(self._open.clear)
+        self.now(self._open.clear)
 
     def release(self) -> None:
         """Answer what was held back, and go on answering."""
-        self.later(self._open.set)
+        self.now(self._open.set)
 
     def lift(self) -> None:
         """No ration any more."""
-        self.later(self._lifted.set)
+        self.now(self._lifted.set)
 
     def begin(self, life: int) -> None:
         """From now on arrivals are those of this process of the run."""

@@ -35,9 +35,13 @@ class Served:
         """Answer one request."""
         raise NotImplementedError
 
-    def later(self, act: Callable[[], Any]) -> None:
-        """Do something in the server's own loop."""
-        self._loop.call_soon_threadsafe(act)
+    def now(self, act: Callable[[], Any]) -> None:
+        """Do something in the server's own loop; it is done when this returns."""
+
+        async def acting() -> None:
+            act()
+
+        asyncio.run_coroutine_threadsafe(acting(), self._loop).result(5)
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()

@@ -139,7 +139,7 @@ def test_fewer_choices_than_asked_for_are_kept_and_told_once_and_at_the_end(plac
     assert {len(row["choices"]) for row in rows[1:]} == {1, 2}
     assert {row["content"] for row in rows} == {"c0"}
     assert done.err.count("the server may ignore n: row ") == 1
-    assert "\n  rows with fewer choices than asked for: 5; row " in done.err
+    assert "\n  rows with fewer choices than asked for: 5; row 1 has " in done.err
     assert done.err.count(" of 3") == 2
     assert "the server may ignore n" in (place.run_root / "run.log").read_text()
     place.endpoint.answer = lambda seen: several(3)
