@@ -10,7 +10,8 @@ reckoned by wire/mediatokens.py. Beside these:
   with one is taken to fill the whole context of its model, where the public list knows that;
 - predicted text that is not used is billed as output, beside the cap;
 - sound is dearer than text wherever it has a price of its own, so without one nobody knows what it costs;
-- a web search costs what no price tells.
+- what the server does beside answering (serverside.py: a web search, tools of its own) costs what no price of tokens
+  tells; where the job prices a request (per_request), that is taken to hold it.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from typing import Any, Final
 from runner.pricing import Price, at_tier, context_window, upper_bound
 from runner.reask import CAPS
 from runner.records import Request
+from runner.serverside import MEMBERS, extras, searches
 from runner.wire.attach import parts
 
 #: By how a model's name begins: with tools, with a form of the answer. Anthropic's page: 264 to 804 tokens by model and
 #: tool_choice, and a prompt of its own for a form. Chat templates of open models introduce tools with some 60 to 200.
 HIDDEN_TOKENS: Final = (("claude", 1024, 1024), ("", 256, 0))
 #: Members of a body that may make it dearer than its bytes and its cap.
-SPECIAL: Final = frozenset({"tools", "functions", "response_format", "prediction", "web_search_options", "modalities"})
+SPECIAL: Final = MEMBERS | {"tools", "functions", "response_format", "prediction", "modalities"}
 
 
 def worst_usd(request: Request, body: Mapping[str, Any], price: Price | None, *, media: bool) -> Decimal | None:
@@ -38,10 +40,10 @@ def worst_usd(request: Request, body: Mapping[str, Any], price: Price | None, *,
     prompt, output = request.prompt_most, output_most(body)
     if media and prompt is None:
         prompt = context_window(request.model)
-    if not media and SPECIAL.isdisjoint(body):  # most rows, at no further cost
+    if not media and SPECIAL.isdisjoint(body) and not searches(request.model):  # most rows, at no further cost
         return upper_bound(prompt, output, request.choices, price, request.service_tier)
     hears = media and any(part.kind == "input_audio" for part in parts(body))
-    if body.get("web_search_options") is not None or _lacks_sound(price, body, hears=hears):
+    if unpriced_extra(body, price) or _lacks_sound(price, body, hears=hears):
         return None
     if body.get("prediction") is not None and output is not None:
         output += len(request.body)
@@ -79,6 +81,12 @@ def _speaks(body: Mapping[str, Any]) -> bool:
     return "audio" in (body.get("modalities") or ())
 
 
+def unpriced_extra(body: Mapping[str, Any], price: Price | None) -> str | None:
+    """In words, what of a request is billed beside its tokens though its price has no rate for it; None: nothing."""
+    extra = None if price is not None and price.per_request is not None else extras(body)
+    return f"what {extra} costs beside its tokens is in no price" if extra else None
+
+
 def lacking(
     constants: Mapping[str, Any], given: Collection[str], price: Price | None, kinds: Collection[str] = ()
 ) -> Iterator[str]:
@@ -95,8 +103,8 @@ def lacking(
     by_row = [name for name in CAPS if name in given and name not in constants]
     if not by_row and output_most(constants) is None:
         yield "the output is not capped; give request.max_completion_tokens (or max_tokens)"
-    if constants.get("web_search_options") is not None:
-        yield "what a web search costs is in no price; leave out request.web_search_options"
+    if extra := unpriced_extra(constants, price):
+        yield f"{extra}; leave it out, or give pricing.{model or 'MODEL'}.per_request"
 
 
 def _lacking_media(model: str, constants: Mapping[str, Any], price: Price, kinds: Collection[str]) -> Iterator[str]:

@@ -27,6 +27,7 @@ LAYERS = {
         "pace",
         "catalogue",
         "pricing",
+        "serverside",
         "worstcase",
         "budget",
         "dialect",

@@ -97,6 +97,21 @@ def test_an_output_without_a_cap_is_warned_of_and_has_no_bound(tmp_path: Path) -
     ]
 
 
+def test_what_a_request_does_beside_answering_is_warned_of_where_no_price_holds_it(tmp_path: Path) -> None:
+    searching = asks(max_completion_tokens=5, extra_body={"plugins": [{"id": "web"}]})
+    given = prepared(tmp_path, ROWS, request=searching)
+    assert lines(given, "warning") == [
+        "what request.plugins costs beside its tokens is in no price: the bill lacks it where the server tells no "
+        "cost; give pricing.m-1.per_request"
+    ]
+    assert lines(given, "cost")[0].startswith("about $0.00098 if every answer is as long")
+    priced = {"m-1": PRICED["m-1"] | {"per_request": 0.01}}
+    (tmp_path / "priced").mkdir()
+    held = prepared(tmp_path / "priced", ROWS, request=searching, pricing=priced)
+    assert lines(held, "warning") == []
+    assert lines(held, "cost")[0].startswith("at most $0.1")
+
+
 def test_a_model_without_a_price_is_named(tmp_path: Path) -> None:
     given = prepared(tmp_path, ROWS, pricing={})
     assert lines(given, "cost") == ["unknown: no price is known for m-1 (give it under pricing)"]

@@ -50,6 +50,20 @@ def worst(given: dict[str, Any], price: Price | None = PRICE, most: int | None =
         ({"response_format": {"type": "json_object"}}, 1000 + 200),
         ({"tools": None, "functions": [], "prediction": None, "web_search_options": None}, 1000 + 200),
         ({"web_search_options": SEARCH}, None),
+        ({"web_search_options": {}}, None),
+        ({"plugins": [{"id": "web"}]}, None),
+        ({"plugins": []}, 1000 + 200),
+        ({"search_parameters": {"mode": "auto"}}, None),
+        ({"search_parameters": {"mode": "off"}}, 1000 + 200),
+        ({"enable_search": True}, None),
+        ({"enable_search": False}, 1000 + 200),
+        ({"tools": [TOOL, {"type": "web_search"}]}, None),
+        ({"tools": [{"googleSearch": {}}]}, None),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, 1256 + 200),
+        ({"model": "openai/gpt-4o:online"}, None),
+        ({"model": "gpt-4o-search-preview-2025-03-11"}, None),
+        ({"model": "perplexity/sonar-pro"}, None),
+        ({"model": "my-search/gpt-4o"}, 1000 + 200),
         ({"max_tokens": None}, None),
         ({"max_tokens": 50, "max_completion_tokens": 80}, 1000 + 160),
         ({"max_tokens": 90, "max_completion_tokens": 80}, 1000 + 180),
@@ -62,6 +76,14 @@ def worst(given: dict[str, Any], price: Price | None = PRICE, most: int | None =
 )
 def test_a_request_costs_at_most_what_its_body_says(more: dict[str, Any], millionths: int | None) -> None:
     assert worst(body(**more)) == millionths
+
+
+def test_a_price_by_request_holds_what_the_server_does_beside_answering() -> None:
+    fee = replace(PRICE, per_request=Decimal("0.005"))
+    assert worst(body(web_search_options=SEARCH), fee) == 5000 + 1000 + 200
+    assert worst(body(model="m:online"), fee) == 5000 + 1000 + 200
+    constants = {"model": "m:online", "max_tokens": 5}
+    assert list(lacking(constants, {"model", "max_tokens"}, fee)) == []
 
 
 def test_what_is_predicted_may_be_billed_as_output_beside_the_cap() -> None:
@@ -134,7 +156,15 @@ def test_no_usage_within_the_bounds_costs_more(prompt: int, heard: int, out: int
         ({"max_tokens": 5} | SPOKEN, {"max_tokens"}, None, ("file",), ["pricing.m "]),
         ({"model": "m", "max_tokens": 5}, {"max_tokens"}, PRICE, ("file",), ["neither is the context of m"]),
         ({"model": "gpt-4o", "max_tokens": 5}, {"max_tokens"}, PRICE, ("file", "image_url"), []),
-        ({"model": "m", "max_tokens": 5, "web_search_options": SEARCH}, {"max_tokens"}, PRICE, (), ["web search"]),
+        (
+            {"model": "m", "max_tokens": 5, "web_search_options": SEARCH},
+            {"max_tokens"},
+            PRICE,
+            (),
+            ["pricing.m.per_request"],
+        ),
+        ({"model": "m", "max_tokens": 5, "plugins": [{"id": "web"}]}, {"max_tokens"}, PRICE, (), ["request.plugins"]),
+        ({"model": "m:online", "max_tokens": 5}, {"max_tokens"}, PRICE, (), ["the model m:online, which searches"]),
     ],
 )
 def test_what_a_job_with_a_budget_lacks(

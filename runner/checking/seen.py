@@ -21,6 +21,7 @@ from runner.pricing import context_window
 from runner.recipe import Asked
 from runner.records import Failure, Request, Row
 from runner.wire.encode import output_cap
+from runner.worstcase import unpriced_extra
 
 #: Combinations that are judged, and rows whose requests are held against each other.
 MOST_SHAPES = 1024
@@ -95,6 +96,15 @@ class Seen:
             self._shapes.add(shape)
             for found in self._prepared.dialect.findings(body):
                 self._remarks[_words(found)] = None
+            self._doubt_price(body)
+
+    def _doubt_price(self, body: Mapping[str, Any]) -> None:
+        model = str(body.get("model"))
+        price = self._prepared.prices.of(model)
+        extra = unpriced_extra(body, price) if price and price.is_known else None
+        if extra:
+            said = f"{extra}: the bill lacks it where the server tells no cost; give pricing.{model}.per_request"
+            self._remarks[f"warning    {said}"] = None
 
     def warnings(self) -> list[str]:
         """`warning    …`, `notice     …`, `advice     …`, each once."""

@@ -67,7 +67,7 @@ def test_a_run_stops_with_3_before_its_budget_is_passed_and_goes_on_with_more(pl
     [
         ({"pricing": {"m-1": {"output": None}}}, "no price is known for m-1"),
         ({"request": {"max_completion_tokens": None}}, "the output is not capped"),
-        ({"request": {"web_search_options": {"search_context_size": "low"}}}, "what a web search costs is in no price"),
+        ({"request": {"web_search_options": {"search_context_size": "low"}}}, "what request.web_search_options costs"),
         ({"request": {"messages": message("input_audio", data="AAAA", format="wav")}}, "no price of sound is known"),
         ({"request": {"messages": message("file", file_id="f-1")}}, "neither is the context of m-1"),
     ],
