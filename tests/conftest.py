@@ -5,6 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+from thorough import THOROUGH
+
+#: The same examples in every run, so that what fails once fails again; others each time with THOROUGH=1. A machine that
+#: is busy says nothing against a test.
+settings.register_profile(
+    "ours", deadline=None, derandomize=not THOROUGH, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ours")
 
 
 @pytest.fixture

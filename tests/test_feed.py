@@ -84,18 +84,25 @@ class Fed:
         self.requests: list[Request] = []
         self.events: list[Event] = []
         self.ended = False
+        self.scope = anyio.CancelScope()
 
-    async def run(self, parts: list[Range], *, seconds: float = 30.0) -> None:
-        """Until the feeder is done, or for so long."""
+    async def run(self, parts: list[Range]) -> None:
+        """Until the feeder is done, or something else leaves the `scope`."""
         give, requests = anyio.create_memory_object_stream[Request](0)
         tell, events = anyio.create_memory_object_stream[Event](0)
-        with give, requests, tell, events, anyio.move_on_after(seconds):
+        with give, requests, tell, events, self.scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_collect, requests, self.requests)
                 tasks.start_soon(_collect, events, self.events)
                 await self.feeder.run(parts, give, tell, self.stop)
             self.ended = True
         self.keeper.close()
+
+    async def full(self) -> None:
+        """Until the feeder waits for room, however slow the threads that read and write are."""
+        with anyio.fail_after(60):
+            while not self.window._changed.statistics().tasks_waiting:
+                await anyio.sleep(0.001)
 
     @property
     def rows_sent(self) -> list[int]:
@@ -168,13 +175,15 @@ async def test_no_more_ranges_are_open_than_the_window_allows(tmp_path: Path, mo
     fed = Fed(tmp_path)
 
     async def seal_one() -> None:
-        await anyio.sleep(0.1)
+        await fed.full()
         assert fed.rows.opened == [0, 1]
         fed.window.free_range()
+        await fed.full()
+        fed.scope.cancel()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(seal_one)
-        await fed.run(ranges(5), seconds=0.3)
+        await fed.run(ranges(5))
     assert not fed.ended
     assert fed.rows.opened == [0, 1, 2]
 
@@ -188,26 +197,28 @@ async def test_no_more_bytes_wait_than_the_window_allows(tmp_path: Path, monkeyp
     fed = Fed(tmp_path)
 
     async def settle_two() -> None:
-        await anyio.sleep(0.1)
+        await fed.full()
         assert (len(fed.requests), fed.window.bytes) == (3, 300)
         fed.window.free_bytes(200)
+        await fed.full()
+        fed.scope.cancel()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(settle_two)
-        await fed.run(ranges(1), seconds=0.3)
+        await fed.run(ranges(1))
     assert (len(fed.requests), fed.window.bytes) == (5, 300)
 
 
 async def test_a_request_larger_than_the_window_goes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "MOST_WAITING_BYTES", 100)
     window = Window()
-    with anyio.fail_after(1):
+    with anyio.fail_after(20):
         await window.take_bytes(500)
     with anyio.move_on_after(0.05) as scope:
         await window.take_bytes(1)
     assert scope.cancelled_caught
     window.free_bytes(500)
-    with anyio.fail_after(1):
+    with anyio.fail_after(20):
         await window.take_bytes(1)
     assert window.bytes == 1
 
@@ -217,10 +228,10 @@ async def test_a_stop_ends_the_feeder_wherever_it_waits(tmp_path: Path, monkeypa
     fed = Fed(tmp_path)
 
     async def stop() -> None:
-        await anyio.sleep(0.05)
+        await fed.full()
         fed.stop.set()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stop)
             await fed.run(ranges(5))

@@ -206,7 +206,7 @@ async def test_while_they_wait_their_exchanges_are_durable_and_their_slots_are_f
         tasks.start_soon(kept.keeper.run, take, kept.stop)
         for row in range(3):
             give.send_nowait(final(row, BAD))
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while sum(kept.saved) < 3:
                 await anyio.sleep(0.001)
         found = kept.replayed()

@@ -16,8 +16,8 @@ import anyio
 
 T = TypeVar("T")
 
-#: Real seconds granted to threads and sockets when no timer is set.
-IDLE_S = 5.0
+#: Real seconds granted to threads and sockets when no timer is set: as long as a machine may stall.
+IDLE_S = 60.0
 #: What one turn of the loop takes: no clock stands still, and code that waits for the rest of a rounding must come out.
 TURN_S = 1e-9
 
