@@ -13,6 +13,7 @@ from typing import Any
 from runner import notes
 from runner.budget import Budget
 from runner.engine import LocalEngine
+from runner.keep import Books
 from runner.notes import NOTES, Dearer
 from runner.opening import Run
 from runner.records import Request
@@ -24,10 +25,23 @@ def watch(run: Run, engine: LocalEngine) -> None:
     budget = engine.settings.budget
     if budget is None:
         return
+    _say_unbounded(run)
     for note in notes.dearer(run.directory.root / NOTES, run.id):
         if note.price == _price(run, note.model):
             budget.recall(note.times)
     engine.on_dearer = partial(_learned, run, budget)
+
+
+def _say_unbounded(run: Run) -> None:
+    """Exchanges of a time without a budget may have had neither a price nor a cap."""
+    total = Books.of(run.standing).total
+    free = total.unknown_exchanges - total.bounded
+    if free > 0:
+        which = "an earlier exchange" if free == 1 else f"{free:,} earlier exchanges"
+        run.say.line(
+            f"warning: what {which} cost is not known and was bounded by nothing when sent: "
+            f"the budget of {dollars(run.prepared.job.budget.max_usd)} does not hold it"
+        )
 
 
 def _learned(run: Run, budget: Budget, request: Request, cost_usd: Decimal) -> None:

@@ -14,6 +14,7 @@ from runner.budget import Budget
 from runner.notes import NOTES, Dearer, Sampled
 from runner.pricing import Price
 from runner.records import Request
+from runner.recovery import Standing
 from runner.store import RunDirectory
 
 PRICE = Price("m", Decimal(1), None, None, Decimal(2), "job", "m")
@@ -30,6 +31,7 @@ class Process:
         run: Any = SimpleNamespace(
             directory=RunDirectory(root),
             id="r",
+            standing=Standing(),
             prepared=SimpleNamespace(prices=prices),
             say=SimpleNamespace(line=self.said.append),
         )

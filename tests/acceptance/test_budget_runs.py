@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint import Endpoint, Place, Said, ok, until
+from endpoint import Endpoint, Place, Said, ok, refused, until
 
 from runner.standing import status_of
 
@@ -81,6 +81,18 @@ def test_a_budget_that_cannot_be_kept_is_refused_before_anything_is_sent(
         assert (done.code, place.sent) == (2, 0)
         assert said in done.errors[0]
         assert done.errors[0].startswith("job.yaml:")
+
+
+def test_what_an_earlier_start_has_spent_without_a_bound_is_told_when_a_budget_is_given(place: Place) -> None:
+    quota = refused(429, "You exceeded your current quota.", "insufficient_quota")
+    place.endpoint.answer = lambda seen: ok(usage=None) if seen.number < 3 else quota
+    place.job(pricing={"m-1": None}, limits={"concurrency": 1})
+    assert "warning" not in place.run().err
+    place.endpoint.answer = lambda seen: ok()
+    place.job(budget={"max_usd": 1})
+    done = place.run()
+    assert done.code == 0
+    assert done.err.count("what 3 earlier exchanges cost is not known and was bounded by nothing when sent") == 1
 
 
 def test_a_row_whose_worst_case_is_not_known_is_never_sent_under_a_budget(place: Place) -> None:
