@@ -6,13 +6,15 @@ import asyncio
 import gc
 import gzip
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import pytest
 import uvloop
 from exchanges import BODY, HEAD, LIMITS, SECRET, fails, to
-from socket_server import Act, answer, listen, reply, say, serve
+from socket_server import Act, Seen, answer, listen, reply, say, serve
 
 from runner.credentials import Key
 from runner.records import Reply
@@ -112,14 +114,16 @@ async def test_a_redirect_comes_back_and_the_key_stays_at_home(status: str, key:
 async def test_header_names_are_lower_case() -> None:
     headers = {"X-Request-ID": "R1", "RETRY-AFTER": "7", "x-note": "caf\u00e9"}
     async with serve(answer(b"no", "429 Too Many", headers)) as seen, to(seen) as transport:
+        started = time.monotonic()
         outcome = await transport.send(BODY)
+        seconds = time.monotonic() - started
     assert isinstance(outcome, Reply)
     assert outcome.status == 429
     assert outcome.body == b"no"
     assert outcome.headers["x-request-id"] == "R1"
     assert outcome.headers["retry-after"] == "7"
     assert type(outcome.headers) is dict
-    assert 0 < outcome.seconds < 5
+    assert 0 < outcome.seconds <= seconds
 
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "x-gzip"])
@@ -140,8 +144,7 @@ async def test_interim_replies_are_passed_over() -> None:
 
 async def test_a_large_reply_in_many_pieces() -> None:
     text = bytes(range(256)) * 40_000
-    limits = TransportLimits(stall_s=1)
-    async with serve(answer(text)) as seen, to(seen, limits) as transport:
+    async with serve(answer(text)) as seen, to(seen, TransportLimits()) as transport:
         outcome = await transport.send(BODY)
     assert isinstance(outcome, Reply)
     assert outcome.body == text
@@ -185,15 +188,24 @@ def test_uvloop_carries_it_too() -> None:
 # Leaving.
 
 
+async def cancelling(cancel: Callable[[], object], seen: Seen, requests: int = 1) -> None:
+    """Once so many requests are with the server, and what it has said of the last one has come."""
+    while len(seen.bodies) < requests:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.05)
+    cancel()
+
+
 @pytest.mark.parametrize("act", [say(b"", hang=True), say(HEAD + b"content-length: 9\r\n\r\nabc", hang=True)])
 async def test_cancelling_closes_the_connection(act: Act) -> None:
     async with serve(act) as seen, to(seen) as transport:
-        with anyio.move_on_after(0.1) as scope:
+        with anyio.CancelScope() as scope:
+            leaving = asyncio.create_task(cancelling(scope.cancel, seen))
             await transport.send(BODY)
+        await leaving
         assert scope.cancelled_caught
         started = asyncio.create_task(transport.send(BODY))
-        await asyncio.sleep(0.1)
-        started.cancel()
+        await cancelling(started.cancel, seen, 2)
         with pytest.raises(asyncio.CancelledError):
             await started
         assert transport._session.connector is not None
@@ -203,6 +215,9 @@ async def test_cancelling_closes_the_connection(act: Act) -> None:
 
 
 async def test_nothing_is_left_open(caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder) -> None:
+    gc.collect()  # what other tests have left is theirs
+    recwarn.clear()
+    caplog.clear()
     async with serve(say(HEAD + b"\r\n" + b"x" * 1_000_000, hang=True)) as seen:
         await fails(to(seen))
     gc.collect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import subprocess
 from pathlib import Path
@@ -62,7 +63,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
     words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
     command = ["openssl", *words.split(), "-keyout", str(folder / "key"), "-out", str(folder / "cert")]
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
     both = folder / "both.pem"
     both.write_text((folder / "key").read_text() + (folder / "cert").read_text())
     return both
@@ -160,8 +161,12 @@ async def test_a_proxy_that_is_down_or_refuses_is_unreachable(monkeypatch: pytes
         True,
         "the proxy refused to connect to provider.invalid:443: status 407",
     )
-    down = await fails(Transport(Endpoint("https://provider.invalid/v1"), None, LIMITS))
-    words = f"cannot connect to the proxy 127.0.0.1:{seen.port}: connection refused"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        proxy = f"127.0.0.1:{unused.getsockname()[1]}"
+        monkeypatch.setenv("https_proxy", proxy)
+        down = await fails(Transport(Endpoint("https://provider.invalid/v1"), None, LIMITS))
+    words = f"cannot connect to the proxy {proxy}: connection refused"
     assert told(down) == (Kind.NETWORK, Billed.NO, True, words)
 
 

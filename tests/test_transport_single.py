@@ -14,7 +14,7 @@ from runner.transport.single import Caps, is_private, once, web_address
 
 pytestmark = pytest.mark.anyio
 
-CAPS = Caps(total_s=5, body_bytes=10_000)
+CAPS = Caps(total_s=60, body_bytes=10_000)
 
 
 async def fetched(
