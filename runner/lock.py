@@ -25,6 +25,8 @@ from runner.store import RunDirectory
 
 #: `is_held` has the lock for an instant when nobody else does; a second look is longer after the first than that.
 LOOK_S = 0.1
+#: A holder has the lock for an instant before it has signed; for so long the loser waits to learn its name.
+SIGNED_S = 5.0
 
 
 class Lock:
@@ -94,7 +96,7 @@ class Lock:
         files.write_all(self._descriptor, orjson.dumps(owner) + b"\n", self.path)
 
     def _held(self) -> HeldError:
-        owner = read_owner(self.path)
+        owner = self._owner()
         os.close(self._descriptor)
         who = "another process"
         if owner:
@@ -103,6 +105,26 @@ class Lock:
             f"{self.path.parent} is being worked on by {who}",
             hint="wait for it, or stop it; `runner status` shows how far it is",
         )
+
+    def _owner(self) -> dict[str, object] | None:
+        """Who has it. What a dead process has left there is believed when nobody signs."""
+        until_s = time.monotonic() + SIGNED_S
+        while not _may_live(owner := read_owner(self.path)) and time.monotonic() < until_s:
+            time.sleep(LOOK_S)
+        return owner
+
+
+def _may_live(owner: dict[str, object] | None) -> bool:
+    """Of other machines nothing is known."""
+    if owner is None or owner["host"] != socket.gethostname() or not isinstance(owner["pid"], int):
+        return owner is not None
+    try:
+        os.kill(owner["pid"], 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 @contextmanager

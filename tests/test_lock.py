@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from runner import lock
 from runner.errors import HeldError, StorageError
 from runner.lock import Lock, held, is_held, read_owner
 from runner.store import RunDirectory
@@ -85,13 +87,46 @@ def test_a_shorter_record_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("record", [b"", b"{", b"[1]", b"{}", b'{"pid": 1}', b"\xff\n"])
-def test_a_record_that_is_not_whole_names_nobody(tmp_path: Path, record: bytes) -> None:
+def test_a_record_that_is_not_whole_names_nobody(
+    tmp_path: Path, record: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "SIGNED_S", 0.0)
     path = tmp_path / "lock"
     path.write_bytes(record)
     assert read_owner(path) is None
     with path.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(HeldError, match="by another process"), Lock(path, SINCE):
+            pass
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["nothing", "another name"])
+def test_who_comes_between_the_lock_and_its_signature_waits_for_the_name(tmp_path: Path, left: bool) -> None:
+    """left: whether the last holder, a process that is dead, has left its own there."""
+    path = tmp_path / "lock"
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    record = {"host": socket.gethostname(), "since": SINCE}
+    path.write_text(json.dumps(record | {"pid": dead.pid}) if left else "")
+    signed = threading.Timer(0.3, path.write_text, [json.dumps(record | {"pid": os.getpid()})])
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        signed.start()
+        with pytest.raises(HeldError, match=f"by process {os.getpid()} on"), Lock(path, SINCE):
+            pass
+        signed.join()
+
+
+def test_a_dead_process_is_named_when_nobody_has_signed_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock may be in the hands of a child that it had."""
+    monkeypatch.setattr(lock, "SIGNED_S", 0.0)
+    path = tmp_path / "lock"
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    path.write_text(json.dumps({"pid": dead.pid, "host": socket.gethostname(), "since": SINCE}))
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(HeldError, match=f"by process {dead.pid} on"), Lock(path, SINCE):
             pass
 
 
