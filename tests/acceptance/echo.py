@@ -12,6 +12,7 @@ import json
 import random
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 from serving import Heard, Served, reply
@@ -69,7 +70,11 @@ class Echo(Served):
         self.now(self._lifted.set)
 
     def begin(self, life: int) -> None:
-        """From now on arrivals are those of this process of the run."""
+        """From now on arrivals are those of this process of the run; what earlier ones had sent is heard before."""
+        self.hear()
+        self.now(partial(self._begin, life))
+
+    def _begin(self, life: int) -> None:
         self.life, self._given, self.spent_at_s = life, 0, None
 
     async def exchange(self, heard: Heard, writer: asyncio.StreamWriter) -> None:

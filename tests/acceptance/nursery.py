@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -108,12 +109,13 @@ class Child:
 
     def send_signal(self, number: signal.Signals) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has ended since
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL, and its end."""
         self.send_signal(signal.SIGKILL)
-        self.wait(5)
+        self.wait(60)
 
     def _ended(self, within_s: float) -> int | None:
         if self.returncode is None and select.select([self._tells], [], [], within_s)[0]:

@@ -21,6 +21,9 @@ class Heard:
     body: bytes
 
 
+PATIENCE_S = 60.0
+
+
 class Served:
     """`with Served() as server:` serves on `server.base_url`."""
 
@@ -41,7 +44,11 @@ class Served:
         async def acting() -> None:
             act()
 
-        asyncio.run_coroutine_threadsafe(acting(), self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(acting(), self._loop).result(PATIENCE_S)
+
+    def hear(self) -> None:
+        """What had left its senders has been heard when this returns."""
+        asyncio.run_coroutine_threadsafe(_turns(), self._loop).result(PATIENCE_S)
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -53,17 +60,20 @@ class Served:
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(PATIENCE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(PATIENCE_S)
         self._loop.close()
 
     async def _end(self) -> None:
+        for listening in self._server.sockets:
+            self._loop.remove_reader(listening.fileno())
+        await _turns()  # who was just accepted begins, and can be closed
         self._server.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # the loop closes aborted transports in its next round
+        await _turns()  # the loop closes aborted transports in its next one
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -77,6 +87,12 @@ class Served:
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             writer.transport.abort()
+
+
+async def _turns() -> None:
+    """Of the loop: enough to accept a connection, to read from it and to take up what was read."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 async def _heard(reader: asyncio.StreamReader) -> Heard:

@@ -26,14 +26,13 @@ def test_the_first_signal_drains_and_nothing_answered_is_sent_again(
 ) -> None:
     house = build(rows=100, concurrency=SLOTS)
     echo = house.echo
+    echo.ration = 30
     life = house.start()
-    assert until(lambda: len(echo.arrivals) >= 30 or life.ended)
-    echo.hold()
-    assert until(lambda: sum(arrival.status is None for arrival in echo.arrivals) == SLOTS)
+    before = 30 + SLOTS
+    assert until(lambda: len(echo.arrivals) == before or life.ended), life.said()
     life.ask(number)
     assert until(lambda: "8 requests are on the wire" in life.said()), life.said()
-    before = len(echo.arrivals)
-    echo.release()
+    echo.lift()
     assert life.wait() == code, life.said()
     assert len(echo.arrivals) == before  # nothing was sent after the signal
     assert f"stopped: {before} of 100 rows final ({before} ok)" in life.said()  # and all that was came back and is kept
@@ -50,13 +49,11 @@ def test_the_first_signal_drains_and_nothing_answered_is_sent_again(
 def test_rows_that_wait_for_a_retry_hold_up_no_drain(build: Build) -> None:
     house = build(rows=20, concurrency=SLOTS)
     echo = house.echo
-    echo.waits = {3: 30.0}
-    life = house.start()
+    echo.waits = {3: 300.0}
+    life = house.start("--set", "timeouts.drain_s=300")
     assert until(lambda: any(arrival.status == 429 for arrival in echo.arrivals) or life.ended), life.said()
-    asked = time.monotonic()
     life.ask(signal.SIGTERM)
-    assert life.wait() == 143, life.said()
-    assert time.monotonic() - asked < 3.0
+    assert life.wait() == 143, life.said()  # it would be waited for longer than that
     echo.waits = {}
     house.finish()
     found = audit(house)
@@ -68,16 +65,14 @@ def test_the_second_ctrl_c_leaves_at_once_and_the_next_run_tells_what_was_on_the
     house = build(rows=40, concurrency=SLOTS)
     echo = house.echo
     echo.hold()
-    life = house.start()
+    life = house.start("--set", "timeouts.drain_s=300")
     in_full_flight(house)
     life.ask(signal.SIGINT)
     assert until(lambda: "again to leave without them" in life.said()), life.said()
     time.sleep(0.3)
     assert not life.ended  # one signal alone waits for the answers
-    asked = time.monotonic()
     life.ask(signal.SIGINT)
-    assert life.wait() == 130, life.said()
-    assert time.monotonic() - asked < 2.0
+    assert life.wait() == 130, life.said()  # and a second one for less than they may take
 
     echo.release()
     resumed = house.finish()
@@ -97,7 +92,7 @@ def test_a_drain_waits_no_longer_than_it_may(build: Build) -> None:
     asked = time.monotonic()
     life.ask(signal.SIGTERM)
     assert life.wait() == 143, life.said()
-    assert 0.5 <= time.monotonic() - asked < 3.0
+    assert 0.5 <= time.monotonic() - asked < 20.0  # by itself it would wait 25 s
     house.echo.release()
     assert f"{SLOTS} requests were on the wire" in house.finish().said()
     assert audit(house).complaints() == []
@@ -139,7 +134,7 @@ def test_a_second_process_leaves_at_once_and_names_the_first(build: Build) -> No
     first = house.start()
     in_full_flight(house)
     second = house.start()
-    assert second.wait(20) == 75
+    assert second.wait() == 75
     assert f"is being worked on by process {first.pid} on" in second.said()
     assert not first.ended
     echo.release()
