@@ -36,7 +36,7 @@ def base_url() -> Iterator[str]:
 
 def request(method: str, url: str, **options: Any) -> httpx.Response:
     # Without TLS to verify, httpx need not read the system's certificates: 20 ms a call.
-    return httpx.request(method, url, verify=False, trust_env=False, **options)
+    return httpx.request(method, url, verify=False, trust_env=False, timeout=60, **options)
 
 
 def post(base_url: str, body: Any = ASK, **options: Any) -> httpx.Response:
@@ -136,13 +136,15 @@ def test_a_key_can_be_left_out_or_refused() -> None:
 
 def test_limits_show_in_the_headers_and_then_in_a_429() -> None:
     with Child(SimulatorOptions(latency_ms=0, rpm=2, tpm=100_000)) as child:
+        started = time.monotonic()
         first = post(child.base_url)
         second, third = post(child.base_url), post(child.base_url)
+        seconds = time.monotonic() - started
     assert (first.headers["x-ratelimit-limit-requests"], first.headers["x-ratelimit-remaining-requests"]) == ("2", "1")
     assert int(second.headers["x-ratelimit-remaining-tokens"]) > 99_000
     assert third.status_code == 429
     assert third.json()["error"]["code"] == "rate_limit_exceeded"
-    assert 25 <= int(third.headers["retry-after"]) <= 30
+    assert 29.9 - seconds <= int(third.headers["retry-after"]) <= 30
     assert third.headers["x-ratelimit-remaining-requests"] == "0"
 
 
@@ -182,13 +184,21 @@ def test_a_cut_answer_promises_more_than_it_gives() -> None:
 
 def raw_post(base_url: str) -> bytes:
     """Everything that comes back until the connection ends."""
+    with connected(base_url) as peer:
+        peer.sendall(asked())
+        return b"".join(iter(lambda: peer.recv(65536), b""))
+
+
+def connected(base_url: str) -> socket.socket:
     url = httpx.URL(base_url)
+    return socket.create_connection((url.host, url.port or 0), timeout=60)
+
+
+def asked() -> bytes:
+    """A whole request."""
     body = json.dumps(ASK).encode()
     lines = ("POST /v1/chat/completions HTTP/1.1", "host: x", "authorization: Bearer x", f"content-length: {len(body)}")
-    head = "\r\n".join((*lines, "", ""))
-    with socket.create_connection((url.host, url.port or 0), timeout=10) as peer:
-        peer.sendall(head.encode() + body)
-        return b"".join(iter(lambda: peer.recv(65536), b""))
+    return "\r\n".join((*lines, "", "")).encode() + body
 
 
 def test_broken_json_comes_with_a_200() -> None:
@@ -216,7 +226,7 @@ def test_slow_answers_take_ten_times_as_long() -> None:
     with Child(SimulatorOptions(latency_ms=30, sigma=0, rate_slow=1.0)) as child:
         started = time.monotonic()
         post(child.base_url)
-    assert 0.3 <= time.monotonic() - started < 2
+    assert 0.3 <= time.monotonic() - started < 20
 
 
 def test_the_log_and_the_counters_tell_every_request(tmp_path: Path) -> None:
@@ -236,18 +246,21 @@ def test_the_log_and_the_counters_tell_every_request(tmp_path: Path) -> None:
 
 
 def test_a_client_that_did_not_wait_is_logged_as_gone(tmp_path: Path) -> None:
-    log = tmp_path / "log.jsonl"
-    with Child(SimulatorOptions(latency_ms=150, sigma=0, log=str(log))) as child:
-        with pytest.raises(httpx.ReadTimeout):
-            post(child.base_url, timeout=0.05)
-        statuses = [json.loads(line).get("status") for line in lines_within(log, 2)]
-    assert statuses == [None, 499]
+    for latency_ms in (150, 1_500, 15_000):  # the server may have answered before one that is stalled leaves
+        log = tmp_path / f"{latency_ms}.jsonl"
+        with Child(SimulatorOptions(latency_ms=latency_ms, sigma=0, log=str(log))) as child:
+            with connected(child.base_url) as peer:
+                peer.sendall(asked())
+                assert len(lines_within(log, 1)) == 1
+            statuses = [json.loads(line).get("status") for line in lines_within(log, 2)]
+        if statuses == [None, 499]:
+            return
+    pytest.fail(f"{statuses}")
 
 
 def test_a_client_that_leaves_while_it_sends_is_nothing_to_report(capfd: pytest.CaptureFixture[str]) -> None:
     with Child(SimulatorOptions(latency_ms=0)) as child:
-        url = httpx.URL(child.base_url)
-        with socket.create_connection((url.host, url.port or 0)) as peer:
+        with connected(child.base_url) as peer:
             peer.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf")
         assert post(child.base_url).status_code == 200
         assert stats_of(child.base_url)["requests"] == 1
@@ -260,12 +273,12 @@ def test_ctrl_c_ends_a_server_in_the_foreground() -> None:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["base_url"].startswith("http://127.0.0.1:")
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=10) == ("", "")
+        assert process.communicate(timeout=60) == ("", "")
     assert process.returncode == 130
 
 
 def lines_within(path: Path, count: int) -> list[str]:
-    for _ in range(500):
+    for _ in range(6000):
         lines = path.read_text().split("\n")[:-1]
         if len(lines) >= count:
             return lines
@@ -300,19 +313,18 @@ def test_the_child_ends_when_its_parent_is_killed() -> None:
         assert process.stdout is not None
         pid, base_url = process.stdout.readline().split()
         assert request("GET", f"{base_url}/models", headers=KEY).status_code == 200
+        child = psutil.Process(int(pid))
         process.kill()
-    url = httpx.URL(base_url)
-    assert closes_within(url.host, url.port or 0, 5)
-    with pytest.raises((psutil.NoSuchProcess, psutil.TimeoutExpired)):
-        psutil.Process(int(pid)).wait(0)
+    assert ended(child)
 
 
-def closes_within(host: str, port: int, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def ended(process: Any) -> bool:
+    """Within a minute; its number may stay until somebody asks what became of it."""
+    for _ in range(3000):
         try:
-            socket.create_connection((host, port)).close()
-        except ConnectionRefusedError:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.02)
     return False
@@ -326,8 +338,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_the_child() -> None:
 def test_sigterm_ends_the_child() -> None:
     with Child(SimulatorOptions()) as child:
         os.kill(child.pid, signal.SIGTERM)
-        url = httpx.URL(child.base_url)
-        assert closes_within(url.host, url.port or 0, 5)
+        assert ended(psutil.Process(child.pid))
 
 
 def test_the_child_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
