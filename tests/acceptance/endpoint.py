@@ -51,7 +51,8 @@ class Said:
     status: int = 200
     body: Any = None  #: bytes and text as they are, anything else as JSON
     headers: Mapping[str, str] = field(default_factory=dict)
-    delay_s: float = 0.0
+    delay_s: float = 0.0  #: since `once`
+    once: Callable[[], object] = lambda: True  #: it is not said before this is so
 
     def wire(self) -> bytes:
         body = self.body if isinstance(self.body, bytes) else _text(self.body).encode()
@@ -95,6 +96,8 @@ class Endpoint(Served):
         seen = Seen(len(self.seen), heard.path, heard.headers, json.loads(heard.body or b"{}"))
         self.seen.append(seen)
         said = self.answer(seen)
+        while not said.once():
+            await asyncio.sleep(0.005)
         await asyncio.sleep(said.delay_s)
         writer.write(said.wire())
 
@@ -261,7 +264,7 @@ def _laid_over(below: Any, above: Any) -> Any:
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def until(condition: Callable[[], object], *, within_s: float = 20.0) -> bool:
+def until(condition: Callable[[], object], *, within_s: float = 60.0) -> bool:
     """Wait for something to become true; whether it did."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
