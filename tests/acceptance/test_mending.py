@@ -282,8 +282,8 @@ def has_attempts(place: Place, count: int) -> bool:
 
 def kill_when(place: Place, attempts: int) -> None:
     """Start the run, and kill it once so many ended exchanges are in the journal and another request is out."""
-    life, before = place.start("run", "job.yaml"), place.sent
-    assert until(lambda: place.sent > before and has_attempts(place, attempts))
+    life = place.start("run", "job.yaml")
+    assert until(lambda: place.sent > attempts and has_attempts(place, attempts))
     life.kill()
 
 
