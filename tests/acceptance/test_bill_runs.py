@@ -142,7 +142,7 @@ def test_the_bill_is_what_was_charged_over_stops_retries_and_a_new_layout(place:
 
 def test_the_bill_of_a_run_that_goes_on_is_what_was_charged_so_far(place: Place) -> None:
     till = Till()
-    place.endpoint.answer = lambda seen: Said(200, "", {}, 60) if seen.text == "say row 4" else till(seen)
+    place.endpoint.answer = lambda seen: Said(200, "", once=lambda: False) if seen.text == "say row 4" else till(seen)
     write(place, list(range(24)))
     job(place)
     life = place.start("run", "job.yaml")

@@ -134,7 +134,7 @@ def test_a_file_out_of_the_data_is_reckoned_at_the_whole_context_of_its_model(pl
 
 def test_what_was_on_the_wire_at_a_kill_stays_spent(place: Place) -> None:
     place.job(budget={"max_usd": 0.004}, limits={"concurrency": 4})
-    place.endpoint.answer = lambda seen: Said(200, b"", delay_s=30) if seen.number >= 4 else ok()
+    place.endpoint.answer = lambda seen: Said(200, b"", once=lambda: False) if seen.number >= 4 else ok()
     life = place.start("run", "job.yaml")
     journal = place.run_root / "journal" / "00000.jsonl"
     assert until(lambda: place.sent == 8 and journal.read_bytes().count(b'"line":"record"') == 4)
@@ -170,9 +170,9 @@ def test_what_sealed_rows_have_cost_is_spent_for_retry_too(place: Place) -> None
 
 def test_a_worst_case_stays_in_the_bill_through_sealing_retry_and_a_moved_row(place: Place) -> None:
     place.rows(6)
-    place.job(timeouts={"attempt_s": 0.3}, retry={"max_attempts": 2}, output={"rows_per_part": 2})
-    slow = {"say row 1", "say row 3"}
-    place.endpoint.answer = lambda seen: Said(200, b"", delay_s=2) if seen.text in slow else ok()
+    place.job(retry={"max_attempts": 2, "max_backoff_s": 0.05}, output={"rows_per_part": 2})
+    cut = {"say row 1", "say row 3"}
+    place.endpoint.answer = lambda seen: Said(200, b"{") if seen.text in cut else ok()
     assert place.run().code == 1
     first = status_of(place.run_root).totals
     assert first.unknown_exchanges == 4

@@ -144,7 +144,7 @@ def test_what_is_final_can_be_read_while_the_run_goes_on(place: Place) -> None:
         row = int(seen.text.split()[-1])
         if row in (3, 256):
             return refused(500, "oops")
-        return Said(200, ok(f"fine {row}").body, delay_s=60 if row == 258 else 0)
+        return Said(200, ok(f"fine {row}").body, once=lambda: row != 258)
 
     place.endpoint.answer = answer
     place.job(input={"id_column": "id"}, output={"rows_per_part": 256}, retry={"max_attempts": 2})
@@ -152,7 +152,9 @@ def test_what_is_final_can_be_read_while_the_run_goes_on(place: Place) -> None:
     assert until(lambda: len({seen.text for seen in place.endpoint.seen}) == 300)
 
     def final() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in place.call("export", "job.yaml").out.split("\n")[:-1]]
+        done = place.call("export", "job.yaml")
+        assert (done.code, done.err.count("\n")) == (0, 1), done.err
+        return [json.loads(line) for line in done.out.split("\n")[:-1]]
 
     assert until(lambda: len(final()) == 299)
     rows = final()
