@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,18 +112,30 @@ def test_files_that_may_not_be_sent_fail_their_rows_and_never_leave(place: Place
     assert done.json["totals"]["exchanges"] == len(right)
 
 
+#: The program, which leaves a file `planned-N` when row N has become a request.
+PLANNING = """
+import pathlib, runner.cli, runner.feed
+
+def noting(feeder, row, opened, made=runner.feed.Feeder._made):
+    found = made(feeder, row, opened)
+    pathlib.Path(f"planned-{row.index}").touch()
+    return found
+
+runner.feed.Feeder._made = noting
+runner.cli.main()
+"""
+
+
 def test_a_file_that_changes_after_it_was_planned_is_not_sent(place: Place) -> None:
     (place.root / "a.png").write_bytes(PNG)
     rows(place, *({"id": number, "file": "a.png"} for number in range(3)))
 
-    def answer(seen: Seen) -> Said:
-        time.sleep(1.0)  # all three are planned by now
-        (place.root / "a.png").write_bytes(PNG + b"more")
-        return ok()
+    def changed_once_all_are_planned() -> object:
+        return (place.root / "planned-2").exists() and (place.root / "a.png").write_bytes(PNG + b"more")
 
-    place.endpoint.answer = answer
+    place.endpoint.answer = lambda seen: Said(200, ok().body, once=changed_once_all_are_planned)
     job(place, IMAGE, limits={"concurrency": 1})
-    assert (place.run().code, place.sent) == (1, 1)
+    assert (place.start("run", "job.yaml", program=PLANNING).wait().code, place.sent) == (1, 1)
     fine, *changed = place.records()
     assert fine["status"] == "ok"
     for record in changed:
@@ -229,11 +240,11 @@ class Sink:
                 if self.here >= self.enough:
                     await asyncio.sleep(0.5)  # time for those who should not come
                     self.full.set()
-                await asyncio.wait_for(self.full.wait(), 30)
+                await asyncio.wait_for(self.full.wait(), 120)
                 self.here -= 1
                 writer.write(ok().wire())
-        except asyncio.IncompleteReadError:
-            writer.close()
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            writer.transport.abort()
 
     @staticmethod
     async def _body(reader: asyncio.StreamReader) -> int:
