@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from thorough import EXAMPLES
 
@@ -229,6 +229,7 @@ made = st.builds(ToolCall, st.none(), st.none() | st.text(max_size=3) | st.just(
 
 
 @settings(deadline=None, max_examples=EXAMPLES)
+@example({"tool_choice": {"allowed_tools": {"tools": True}}}, [], None)
 @given(bodies, st.lists(made, max_size=2), st.none() | st.text(max_size=3))
 def test_whatever_is_offered_and_whatever_is_called_the_verdict_is_a_sentence_or_none(
     body: dict[str, Any], calls: list[ToolCall], content: str | None

@@ -132,7 +132,7 @@ def _choice(asked: Any) -> tuple[frozenset[str] | None, bool]:
         return (frozenset() if asked == "none" else None), asked == "required"
     allowed = asked.get("allowed_tools")
     if isinstance(allowed, Mapping):
-        names = [_name(tool) for tool in allowed.get("tools") or () if isinstance(tool, Mapping)]
+        names = [_name(tool) for tool in mappings(allowed.get("tools"))]
         return frozenset(filter(None, names)), allowed.get("mode") == "required"
     name = _name(asked)
     return (None, False) if name is None else (frozenset({name}), True)
