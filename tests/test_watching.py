@@ -136,6 +136,7 @@ def test_ctrl_c_ends_it_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(time, "sleep", interrupt)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((120, 40)))
     monkeypatch.setenv("TERM", "xterm")
     out = Terminal()
     watch(lambda: [standing(1)], shown_on(out, as_json=False, again=True), 1.0)
