@@ -296,13 +296,14 @@ def redrawn(text: str) -> list[str]:
 
 
 @pytest.fixture
-def going(place: Place) -> Life:
+def going(place: Place) -> Iterator[Life]:
     """A run of 400 rows that rests until `place.endpoint.answer` is another."""
     place.rows(400)
     rest(place, 8)
     life = place.start("run", "job.yaml")
     assert until(lambda: place.sent == 12)
-    return life
+    yield life
+    life.kill()
 
 
 @pytest.mark.parametrize("columns", [80, 20])
