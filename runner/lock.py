@@ -23,8 +23,10 @@ from runner import files
 from runner.errors import HeldError, StorageError
 from runner.store import RunDirectory
 
-#: `is_held` has the lock for an instant when nobody else does; a second look is longer after the first than that.
+#: Between two looks at a lock that is not to be had yet.
 LOOK_S = 0.1
+#: `is_held` has the lock for an instant when nobody else does; a process that stands still in it is waited for so long.
+ASKED_S = 10.0
 #: A holder has the lock for an instant before it has signed; for so long the loser waits to learn its name.
 SIGNED_S = 5.0
 
@@ -40,7 +42,7 @@ class Lock:
     def __enter__(self) -> Lock:
         while True:
             self._open()
-            if not self._taken() and not self._taken(after_s=LOOK_S):
+            if not self._taken() and not self._taken_from_askers():
                 raise self._held()
             if self._stands():
                 break
@@ -67,15 +69,24 @@ class Lock:
             os.close(self._descriptor)  # a lock without a process behind it would be held for ever
             raise
 
-    def _taken(self, after_s: float = 0.0) -> bool:
-        time.sleep(after_s)
+    def _taken(self, how: int = fcntl.LOCK_EX) -> bool:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, how | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError as error:
             raise files.storage_error("cannot lock", self.path, error) from error
         return True
+
+    def _taken_from_askers(self) -> bool:
+        """Whether it was only asked about (see `is_held`), and is ours now: those who ask share it, a holder does not."""
+        until_s = time.monotonic() + ASKED_S
+        while self._taken(fcntl.LOCK_SH) and time.monotonic() < until_s:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            time.sleep(LOOK_S)
+            if self._taken():
+                return True
+        return False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

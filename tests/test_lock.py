@@ -202,9 +202,9 @@ def test_a_directory_that_is_not_there_is_a_storage_error(tmp_path: Path) -> Non
 def test_a_process_that_only_asks_cannot_make_another_one_lose(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.touch()
-    with path.open("rb") as asking:  # what is_held does, held for 20 ms
+    with path.open("rb") as asking:  # what is_held does, by a process that stands still in it
         fcntl.flock(asking, fcntl.LOCK_SH)
-        timer = threading.Timer(0.02, fcntl.flock, (asking, fcntl.LOCK_UN))
+        timer = threading.Timer(0.5, fcntl.flock, (asking, fcntl.LOCK_UN))
         timer.start()
         try:
             with Lock(path, SINCE):
