@@ -79,7 +79,7 @@ class Lock:
         return True
 
     def _taken_from_askers(self) -> bool:
-        """Whether it was only asked about (see `is_held`), and is ours now: those who ask share it, a holder does not."""
+        """Whether it was only asked about (see `is_held`) and is ours now: who asks shares it, a holder does not."""
         until_s = time.monotonic() + ASKED_S
         while self._taken(fcntl.LOCK_SH) and time.monotonic() < until_s:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
