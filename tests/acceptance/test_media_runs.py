@@ -179,7 +179,6 @@ def test_a_retried_request_carries_its_file_again(place: Place) -> None:
 
 def test_render_check_and_show_name_files_and_read_none(place: Place) -> None:
     (place.root / "a.png").write_bytes(PNG)
-    (place.root / "a.png").chmod(0)
     os.utime(place.root / "a.png", ns=(1, 1_700_000_000_000_000_000))
     (place.root / "b.png").write_text("no image")
     rows(place, *({"id": number, "file": f"{name}.png"} for number, name in enumerate(["a", "gone", "b"])))
