@@ -1,10 +1,10 @@
 """The real program, made to die at a chosen step of its dealings with the disk: `python mortal.py STEPS`.
 
 STEPS is a file for its own notes; orders come on stdin. An order is one JSON line {"words": […], "talk": path,
-"dies_at": n or null}; the answer is the exit code and how many steps were taken. With "dies_in_commit": s instead, the
-first fsync of answers takes so many seconds, and the process dies in it. A step is every call that opens for writing,
-makes, renames, removes or cuts something under `runs/`, each write three times over (before it, after half of its
-bytes, behind it) and every fsync. Death is SIGKILL.
+"dies_at": n or null}; the answer is the exit code and how many steps were taken. With "dies_in_commit": path instead,
+the first fsync of answers takes until there is a file of that name, and the process dies in it. A step is every call
+that opens for writing, makes, renames, removes or cuts something under `runs/`, each write three times over (before it,
+after half of its bytes, behind it) and every fsync. Death is SIGKILL.
 
 Strategy: the imports are done once, and each order is a fork of this process; nothing else is spared: signals, threads,
 sockets and files are the program's own. An audit hook sees the file calls, wherever they come from.
@@ -77,7 +77,8 @@ class Mortality:
         def sync(descriptor: int, path: Path) -> None:
             self.step()
             if self._dies_in_commit and path in self._commits:
-                time.sleep(self._dies_in_commit)
+                while not Path(self._dies_in_commit).exists():
+                    time.sleep(0.005)
                 os.kill(os.getpid(), signal.SIGKILL)
             if path.suffix == ".jsonl":
                 self._commits.add(path)  # the first one was of its head

@@ -94,7 +94,7 @@ class Story:
 def tell(house: House, aims: list[Aim], luck: random.Random) -> Story:
     """Start, kill, start again …, one kill for each aim; then let it finish."""
     story = Story(house)
-    for aim in aims:
+    for number, aim in enumerate(aims):
         if aim is SURVEY:
             os.utime(house.input)  # a survey is believed while size and time stand
         life = house.start()
@@ -103,7 +103,8 @@ def tell(house: House, aims: list[Aim], luck: random.Random) -> Story:
             within_s=AIM_S,
             every_s=0.002,
         )
-        time.sleep(luck.uniform(0.0, aim.after_s))
+        delay_s = luck.uniform(0.0, aim.after_s)
+        time.sleep(delay_s if number % 2 else 0.0)  # what is short on a fast machine is hit by those that come at once
         phase = _phase(house, life)
         if life.ended:
             break

@@ -106,7 +106,7 @@ def in_child(act: Callable[[], int]) -> int:
         warnings.simplefilter("ignore", DeprecationWarning)  # the endpoint's thread stays behind, on purpose
         child = os.fork()
     if child == 0:
-        signal.alarm(30)
+        signal.alarm(120)
         code = 99
         try:
             code = act()
@@ -163,6 +163,7 @@ class Case:
                 os.write(writing, b"%d %d" % (calls.last, calls.marked))
 
         code = in_child(life)
+        self.desk.place.endpoint.hear()
         os.close(writing)
         with os.fdopen(reading) as stream:
             total, change = (stream.read() or "0 0").split()
@@ -238,17 +239,21 @@ def test_death_at_any_file_call_of_a_change_loses_nothing(case: Case, record_pro
     code, calls, change = case.live(None)
     assert code == 0
     steps = [*range(1, change + 1, EVERY_CALL), *range(change + 1, calls + 1, EVERY_CALL_BEHIND)]
-    wrong, codes = dict[int, list[str]](), Counter[int]()
+    wrong, codes, survived = dict[int, list[str]](), Counter[int](), []
     for at in steps:
         case.again()
-        codes[case.live(at)[0]] += 1
+        code, taken, _ = case.live(at)
+        codes[code] += 1
+        if code == 0 and change < taken < at:
+            survived.append(at)  # more answers shared a commit than at first, and there were fewer calls
         if found := case.finish():
             wrong[at] = found
     line = f"{len(steps)} of {calls} file calls ({change} before anything is sent), ends {dict(codes)}"
     record_property("summary", line)
     print(f"\n{line}")
     assert wrong == {}
-    assert codes == {DIED: len(steps)}
+    assert codes[DIED] == len(steps) - len(survived)
+    assert len(survived) < len(steps) / 4
 
 
 def test_a_file_system_without_hard_links_is_no_bug_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,6 +301,11 @@ class Watcher:
     complaints: list[str] = field(default_factory=list)
     _end: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def satisfied(self) -> bool:
+        """By three looks with each library, or by having failed."""
+        return min(self.looks[way] for way in WAYS) >= 3 or bool(self.complaints) or self.in_vain > 100
+
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
@@ -303,10 +313,10 @@ class Watcher:
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
-        self._thread.join(30)
+        self._thread.join(120)
 
     def _watch(self) -> None:
-        ways = cycle({"pandas": by_pandas, "polars": by_polars, "duckdb": by_duckdb}.items())
+        ways = cycle(WAYS.items())
         while not self._end.wait(0.03):
             way, read = next(ways)
             before = self._files()
@@ -341,6 +351,9 @@ def by_duckdb(results: Path) -> list[int]:
         return [row for (row,) in connection.sql(f"SELECT row_index FROM '{results}/*.parquet'").fetchall()]
 
 
+WAYS = {"pandas": by_pandas, "polars": by_polars, "duckdb": by_duckdb}
+
+
 @dataclass
 class Killer:
     """Starts a command again and again and kills it, at a random moment behind the instant when `aim` is true."""
@@ -363,6 +376,7 @@ class Killer:
             self.kills += 1
             self.hits += hit
         life.kill()
+        self.desk.place.endpoint.hear()
         code = life.child.returncode
         assert code in (-signal.SIGKILL, 0, 1), life.err
         held = on_disk(self.desk.root)
@@ -391,7 +405,7 @@ def test_kill_9_inside_a_re_layout_loses_nothing(tmp_path: Path, large: int, rec
 
         killer = Killer(at, ("run", "job.yaml", "--accept-changes"), changing, random.Random(7))
         with Watcher(root) as watcher:
-            while killer.hits < KILLS:
+            while killer.hits < KILLS or not watcher.satisfied:
                 if not changing():
                     given.insert(
                         killer.luck.randrange(40), {"id": -killer.kills, "text": f"new{killer.kills}", "extra": 0}
@@ -405,7 +419,7 @@ def test_kill_9_inside_a_re_layout_loses_nothing(tmp_path: Path, large: int, rec
         record_property("summary", line)
         print(f"\n{line}")
         assert watcher.complaints == []
-        assert min(watcher.looks.values()) >= 3
+        assert min(watcher.looks[way] for way in WAYS) >= 3
         found = records(root)
         assert [(row["id"], row["extra"]) for row in found] == [(row["id"], row["extra"]) for row in given]
         assert [asked_of(row, at.teller) for row in found] == [f"say {row['text']}" for row in given]
@@ -422,7 +436,7 @@ def test_kill_9_inside_a_retry_loses_nothing(tmp_path: Path, record_property: An
         manifest = at.root / "manifest.json"
         killer = Killer(at, ("retry", "job.yaml"), lambda: not manifest.exists(), random.Random(8))
         with Watcher(at.root) as watcher:
-            while killer.hits < KILLS:
+            while killer.hits < KILLS or not watcher.satisfied:
                 killer.strike(0.8)
             at.teller.long = set()
             assert at.place.call("retry", "job.yaml").code == 0
@@ -432,8 +446,8 @@ def test_kill_9_inside_a_retry_loses_nothing(tmp_path: Path, record_property: An
         record_property("summary", line)
         print(f"\n{line}")
         assert watcher.complaints == []
-        assert watcher.in_vain <= sum(watcher.looks.values()) / 20
-        assert min(watcher.looks.values()) >= 3
+        assert min(watcher.looks[way] for way in WAYS) >= 3
+        assert watcher.in_vain <= max(3, watcher.looks.total() / 20)
         found = records(at.root)
         assert [(row["id"], row["status"]) for row in found] == [(n, "ok") for n in range(300)]
         assert complaints(at) == []

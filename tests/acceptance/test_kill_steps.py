@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any, Self
 
 import pytest
 from echo import Echo
-from house import House, audit, environment, sent_again
+from house import House, audit, environment, sent_again, until
 from thorough import THOROUGH
 
 KILLED = -signal.SIGKILL
@@ -40,7 +41,7 @@ class Mortals:
     def __exit__(self, *exc: object) -> None:
         self.process.__exit__(None, None, None)  # closes its stdin, at which it ends, and waits
 
-    def live(self, house: House, dies_at: int | None, **more: float) -> tuple[int, int]:
+    def live(self, house: House, dies_at: int | None, **more: str) -> tuple[int, int]:
         """(exit code, steps taken) of one life."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -122,8 +123,15 @@ def test_while_the_disk_is_slow_no_more_leaves_than_a_kill_may_send_again(tmp_pa
     """Twice the concurrency is what can be on the wire or back and not on disk; not one request more leaves."""
     with Echo() as echo, Mortals(tmp_path / "steps") as mortals:
         house = House(tmp_path / "house", echo, rows=60, concurrency=4, rows_per_part=64)
-        code, _ = mortals.live(house, None, dies_in_commit=1.5)
-        assert code == KILLED
+        enough = tmp_path / "enough"
+        with ThreadPoolExecutor(1) as threads:
+            life = threads.submit(mortals.live, house, None, dies_in_commit=str(enough))
+            try:
+                assert until(lambda: len(echo.arrivals) >= 2 * 4)
+                time.sleep(0.5)  # for what should not come
+            finally:
+                enough.touch()
+            assert life.result()[0] == KILLED
         assert len(echo.arrivals) == 2 * 4
         assert mortals.live(house, None)[0] == 0
         assert audit(house).complaints() == []
