@@ -91,8 +91,8 @@ class Story:
         return self.phases.total()
 
 
-def tell(house: House, aims: list[Aim], luck: random.Random) -> Story:
-    """Start, kill, start again …, one kill for each aim; then let it finish."""
+def tell(house: House, aims: list[Aim], luck: random.Random, watched: Callable[[], object]) -> Story:
+    """Start, kill, start again …, one kill for each aim; then, when it was watched enough, let it finish."""
     story = Story(house)
     for number, aim in enumerate(aims):
         if aim is SURVEY:
@@ -111,6 +111,7 @@ def tell(house: House, aims: list[Aim], luck: random.Random) -> Story:
         life.kill()
         story.phases["sealing" if phase == "traffic" and _sealing(house) else phase] += 1
         time.sleep(0.05)  # what had left reaches the endpoint under this life's number
+    watched()
     house.finish()
     return story
 
