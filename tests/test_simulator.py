@@ -19,7 +19,7 @@ import pytest
 
 from runner.errors import UsageError
 from runner.simulator import Child, SimulatorOptions
-from runner.simulator.child import SimulatorError, scrubbed
+from runner.simulator.child import SimulatorError, _announced, scrubbed
 from runner.simulator.server import serve
 
 psutil: Any = pytest.importorskip("psutil")
@@ -293,6 +293,15 @@ def test_a_port_that_is_taken_is_told() -> None:
             serve(SimulatorOptions(port=port), print)
         with pytest.raises(SimulatorError, match="ended with status 2"):
             Child(SimulatorOptions(port=port)).__enter__()
+
+
+def test_a_child_that_takes_its_time_to_end_is_told_as_one_that_did_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = [sys.executable, "-c", "import os, time; os.close(1); time.sleep(60)"]
+    with subprocess.Popen(quiet, stdout=subprocess.PIPE) as process:
+        monkeypatch.setattr("runner.simulator.child.START_S", 0.1)
+        with pytest.raises(SimulatorError, match="the simulator ended before it started"):
+            _announced(process, 60)
+        process.kill()
 
 
 def test_the_child_ends_with_its_block() -> None:

@@ -13,13 +13,14 @@ import selectors
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Self
 
 from runner.errors import RunnerError
 from runner.simulator.options import SimulatorOptions, words_of
 
-START_S = 15.0  #: it takes half a second; a loaded machine may take long
+START_S = 60.0  #: it takes half a second; a loaded machine may take long
 STOP_S = 2.0
 HARMLESS = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"})
 HARMLESS_PREFIXES = ("LC_", "PYTHON")
@@ -94,8 +95,15 @@ def _announced(process: subprocess.Popen[bytes], timeout_s: float) -> str:
     if line is None:
         raise SimulatorError(f"the simulator did not start within {timeout_s:g} s")
     if not line:
-        raise SimulatorError(f"the simulator ended with status {process.wait(STOP_S)} before it started")
+        raise SimulatorError(f"the simulator ended {_with_status(process)}before it started")
     return str(json.loads(line)["base_url"])
+
+
+def _with_status(process: subprocess.Popen[bytes]) -> str:
+    """In words; nothing while it is still about to end: its output ends before it does."""
+    with suppress(subprocess.TimeoutExpired):
+        return f"with status {process.wait(START_S)} "
+    return ""
 
 
 def _line_within(pipe: IO[bytes], timeout_s: float) -> bytes | None:
