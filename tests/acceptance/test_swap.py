@@ -33,7 +33,7 @@ class Reader:
     schemas: set[str] = field(default_factory=set)
     twice: list[int] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
-    _read: dict[tuple[int, int], list[dict[str, Any]]] = field(default_factory=dict)
+    _read: dict[tuple[str, int, int, int], list[dict[str, Any]]] = field(default_factory=dict)
     _alone: Any = field(default_factory=threading.RLock)
 
     def around(self, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,12 +58,13 @@ class Reader:
 
     def _rows(self, path: Path) -> list[dict[str, Any]]:
         """Of a file that has been read before: what was read then."""
-        number = path.stat().st_ino, path.stat().st_mtime_ns
-        if number not in self._read:
+        found = path.stat()
+        key = path.name, found.st_ino, found.st_size, found.st_mtime_ns  # an inode is soon another file's
+        if key not in self._read:
             table = pq.read_table(path, partitioning=None)
             self.schemas.add(str(table.schema.remove_metadata()))
-            self._read[number] = table.select(["row_index", "content"]).to_pylist()
-        return self._read[number]
+            self._read[key] = table.select(["row_index", "content"]).to_pylist()
+        return self._read[key]
 
 
 @pytest.fixture
@@ -182,7 +183,8 @@ def test_readers_of_the_run_see_each_answer_beside_its_row_wherever_a_dead_proce
     assert complaints == []
 
 
-def test_a_reader_waits_for_answers_that_are_on_their_way(at: Desk) -> None:
+def test_a_reader_waits_for_answers_that_are_on_their_way(at: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MOVING_S", 60.0)
     assert at.run().exit_code == 0
     directory = RunDirectory(at.root)
     known = directory.read_run() or {}
