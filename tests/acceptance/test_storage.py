@@ -225,7 +225,9 @@ def test_a_run_on_a_disk_that_fills_up_ends_with_exit_4_and_goes_on_once_there_i
     assert [row["content"].split(" ")[:2] for row in rows] == [["answer", str(row)] for row in range(20)]
     sent = Counter(server.arrivals)
     assert {row for row in kept if sent[row] != 1} == set()
-    assert [len(row["attempts"]) for row in rows] == [sent[row] for row in range(20)]
+    for row in rows:  # whatever was noted when the disk was full may have had no time to leave
+        known = [each for each in row["attempts"] if each["error_kind"] != "UNKNOWN"]
+        assert len(known) <= sent[row["row_index"]] <= len(row["attempts"])
 
 
 def test_a_run_on_a_file_system_that_has_become_read_only_ends_with_exit_4_and_goes_on_when_it_is_not(
