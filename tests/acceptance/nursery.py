@@ -140,7 +140,7 @@ class Nursery:
 
     def start(self, order: Order) -> Child:
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(60)
+        connection.settimeout(300)  # at first it imports all that there is
         connection.connect(self._address)
         connection.sendall(order.line())
         return Child(int(connection.recv(12, socket.MSG_WAITALL)), connection)

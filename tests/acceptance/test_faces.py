@@ -165,7 +165,12 @@ def test_a_reader_of_stdout_may_leave(place: Place) -> None:
     place.rows(5000)
     script = f"{sys.executable} -m runner render job.yaml -n 5000 | head -1"
     ended = subprocess.run(
-        ["bash", "-c", script], cwd=place.root, env=environment(), capture_output=True, timeout=PATIENCE_S, check=True
+        ["bash", "-c", script],
+        cwd=place.root,
+        env=environment(LC_ALL="C"),
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=True,
     )
     assert ended.stderr == b""
     line = json.loads(ended.stdout)
