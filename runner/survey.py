@@ -49,7 +49,8 @@ def survey(
     progress: Progress = lambda done, total: None,
     spooling: Spooling | None = None,
 ) -> Survey:
-    """Read every row once. `progress(bytes_done, bytes_total)` is called every few MB and at the end.
+    """Read every row once. `progress(bytes_done, bytes_total)` is called every few MB, while a pipe is silent, and at
+    the end.
 
     `spooling`: where what cannot be sought is copied to; None: nothing is, its ranges are found by reading on, and
     stdin is refused. Raises InputError when a file cannot be read, when files do not go together, and for bad lines
@@ -87,7 +88,7 @@ class _Meter:
 
     def add(self, size_bytes: int) -> None:
         self._done += size_bytes
-        if self._done >= self._due:
+        if self._done >= self._due or not size_bytes:  # nothing comes: who waits may be asked to leave
             self._due = self._done + _TELL_BYTES
             # how much comes through a pipe nobody knows
             self._progress(min(self._done, self._total or self._done), self._total)

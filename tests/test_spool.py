@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import gzip
 import io
@@ -11,6 +12,7 @@ import os
 import random
 import stat
 import tempfile
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -303,6 +305,40 @@ def test_what_ends_a_pipeline_may_reach_its_writer_first(tmp_path: Path, monkeyp
         monkeypatch.setattr("sys.stdin", pipe)
         assert settled(tmp_path / "b", [STDIN])[0].rows == 1
     assert waited == [unpack._AFTER_END_S]
+
+
+def test_a_signal_that_no_read_has_seen_is_seen_though_nothing_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both kinds: one that Python has noted and the system call has not, and a pull at the leash of another thread."""
+    reading, writing = os.pipe()
+    looked: list[int] = []
+
+    def looks(size: int) -> None:
+        looked.append(size)
+        if len(looked) == 2:
+            raise KeyboardInterrupt
+
+    with os.fdopen(reading) as pipe, Spooling(tmp_path / "run") as spooling:
+        monkeypatch.setattr("sys.stdin", pipe)
+        monkeypatch.setattr(unpack, "_LOOK_UP_MS", 50)
+        late = threading.Timer(30, os.close, [writing])  # what does not look up finds the end then
+        late.start()
+        with pytest.raises(KeyboardInterrupt):
+            next(unpack.text_of(STDIN, "stdin", looks))
+        noted = threading.Timer(0.2, _thread.interrupt_main)
+        with pytest.raises(KeyboardInterrupt):
+            noted.start()
+            survey([STDIN], JSONL, spooling=spooling)
+        with pytest.raises(KeyboardInterrupt):
+            survey([STDIN], JSONL, _interrupt, spooling=spooling)
+        late.cancel()
+        os.close(writing)
+    assert looked == [0, 0]
+
+
+def _interrupt(done: int, total: int) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("data", [b'{"a": 1}\n{"a": 2}', b'{"a": 1}\n{"a": 2}\n', b'{"a": 1}\n{"a": 2}\n  '])

@@ -8,6 +8,7 @@ b.gz`, bgzip, pzstd); anything else behind the last of them is an error.
 from __future__ import annotations
 
 import os
+import select
 import stat
 import sys
 import time
@@ -29,6 +30,9 @@ FREE_BYTES = 100 << 20
 
 #: Whoever ends a pipeline by signals may reach its writer first: what then looks like the end waits so long for ours.
 _AFTER_END_S = 0.25
+
+#: A signal that comes in the instant before a read is not seen by that read, which may wait for ever.
+_LOOK_UP_MS = 500
 
 _GZIP = 31  # zlib's wbits for "a gzip header, the largest window"
 _READ_BYTES = 1 << 18
@@ -62,7 +66,7 @@ def _stdin(tell: Tell) -> Iterator[bytes]:
     # not by its path: opening /dev/stdin begins a redirected file anew, and fails for a socket
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         raise InputError("stdin holds no rows", hint="pipe them in: `cat rows.jsonl | runner run JOB`")
-    while data := _read_stdin(sys.stdin.buffer):
+    while data := _read_stdin(sys.stdin.buffer, tell):
         tell(len(data))
         yield data
     if _is_fed(sys.stdin.buffer):
@@ -77,7 +81,12 @@ def _is_fed(stream: Any) -> bool:
         return False
 
 
-def _read_stdin(stream: Any) -> bytes:
+def _read_stdin(stream: Any, tell: Tell) -> bytes:
+    if _is_fed(stream):
+        waiting = select.poll()
+        waiting.register(stream.fileno(), select.POLLIN)
+        while not waiting.poll(_LOOK_UP_MS):
+            tell(0)
     try:
         return bytes(stream.read1(BLOCK_BYTES))
     except OSError as error:
