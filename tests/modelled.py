@@ -1,7 +1,7 @@
 """Providers as arithmetic, and an engine that sends to one on a virtual clock: an hour of traffic in a second.
 
-A `Provider` answers after a latency, unless one of its limits says no: requests a second (a token bucket), tokens a
-second, or a number in flight beyond which it refuses, or queues, as self-hosted servers do.
+A `Provider` answers after a latency, unless one of its limits says no: requests a second (a token bucket, or a
+window), tokens a second, or a number in flight beyond which it refuses, or queues, as self-hosted servers do.
 """
 
 from __future__ import annotations
@@ -55,13 +55,34 @@ class Allowance:
 
 
 @dataclass
+class Window:
+    """So many requests in any span of a length, as quick limiters count them."""
+
+    most: int
+    length_s: float
+    taken: deque[float] = field(default_factory=deque)
+    at: float = 0.0
+
+    def take(self, now: float, amount: float) -> bool:
+        self.at = now
+        while self.taken and self.taken[0] <= now - self.length_s:
+            self.taken.popleft()
+        free = len(self.taken) + amount <= self.most
+        self.taken.extend([now] * int(amount) if free else ())
+        return free
+
+    def ready_in(self, amount: float) -> float:
+        return max(0.0, self.taken[0] + self.length_s - self.at)
+
+
+@dataclass
 class Provider:
     """`hints`: whether a 429 says how long to wait; `whole_hints`: in whole seconds. `refusal_s`: until one is told so.
     `headers`: what every reply carries, by its time."""
 
     latency_s: float = 0.1
     sigma: float = 0.0
-    requests: Allowance | None = None
+    requests: Allowance | Window | None = None
     tokens: Allowance | None = None
     most: int | None = None
     queues: bool = False

@@ -43,6 +43,7 @@ def spaced(rate: float = 100.0) -> Tempo:
     tempo = Tempo()
     refused(tempo, 0.0, 1)
     tempo.rate = tempo.base = rate
+    tempo.of_pool = False
     return tempo
 
 
@@ -63,11 +64,52 @@ def test_what_was_taken_between_two_refusals_tells_the_rate_that_is_taken() -> N
     assert tempo.rate == pytest.approx(0.95 * 40.5)
 
 
-def test_what_is_waited_beyond_a_requests_time_does_not_count() -> None:
+@pytest.mark.parametrize(
+    ("busy_s", "taken", "guess"),
+    [
+        (1.0, 40, (40.5 * 40.5 / 2) ** 0.5),  # as long as the wait: the middle of 20 and 40 a second
+        (0.5, 20, (41.0 * 20.5 / 1.5) ** 0.5),  # shorter: no further than the middle
+        (9.0, 360, 360.5 / 9 * 0.9 ** (1 / 18)),  # much longer: near what was taken beside it
+    ],
+)
+def test_the_longer_a_wait_was_the_less_of_it_counts_as_time_in_which_requests_were_taken(
+    busy_s: float, taken: int, guess: float
+) -> None:
     tempo = spaced(100.0)
-    tempo.pause_s, tempo.refused = 1.01, 59
-    assert refused(tempo, 2.0, 101)
+    tempo.pause(0.0, 1.01)
+    tempo.refused = int(100 * busy_s) - 1 - taken
+    assert refused(tempo, 1.0 + busy_s, 1 + int(100 * busy_s))
+    assert tempo.rate == pytest.approx(0.95 * guess)
+    assert tempo.base * tempo.faster == pytest.approx(0.95 * 1.05 * (taken + 0.5) / busy_s)  # one step leads back
+
+
+def test_waits_at_a_shut_door_are_one_wait() -> None:
+    tempo = spaced(100.0)
+    tempo.pause(0.0, 0.21)
+    for ordinal in (2, 3, 4):
+        assert not refused(tempo, ordinal * 0.2, ordinal, pause_s=0.2)
+    assert tempo.pause_s == pytest.approx(0.81)
+    tempo.refused += 40
+    assert refused(tempo, 1.6, 64 + 20)
+    assert tempo.rate == pytest.approx(0.95 * (49.375 * 24.6875) ** 0.5, rel=0.01)  # 39 of them in 0.8 or in 1.6 s
+
+
+def test_a_wait_of_seconds_that_the_server_names_is_its_window_and_no_time_is_lost_by_it() -> None:
+    tempo = spaced(100.0)
+    tempo.pause(0.0, 5.01, told=True)
+    tempo.refused = 59
+    assert refused(tempo, 6.0, 101)
     assert tempo.rate == pytest.approx(0.95 * 40.5)
+
+
+def test_where_the_first_refusal_of_a_pool_costs_a_second_the_beginning_is_more_careful() -> None:
+    tempo = Tempo()
+    sent(tempo, 64, 0.0)
+    refused(tempo, 0.01, 7, pause_s=1.0)
+    assert tempo.rate == pytest.approx((6.5 / 1.01 * 128) ** 0.5)
+    assert tempo.rate * tempo.faster == pytest.approx(128)
+    tempo.pause(1.01, 2.01)
+    assert tempo.rate * tempo.faster == pytest.approx(128)  # once
 
 
 def test_where_the_provider_cannot_save_up_what_it_takes_the_share_that_is_taken_tells_more() -> None:
@@ -105,7 +147,7 @@ def held_for(tempo: Tempo, seconds: float, now: float) -> float:
     [
         (100.0, 0.0, 0.24),  # 24 calls
         (1.0, 0.0, 6.0),  # but no longer
-        (100.0, 0.5, 4.0),  # 8 of the waits that a refusal costs
+        (100.0, 0.5, 6.0),  # 12 of the waits that a refusal costs
         (100.0, 900.0, 60.0),  # but no longer
     ],
 )

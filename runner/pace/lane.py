@@ -92,7 +92,7 @@ class Lane:
         first_s = self._slow(now, mark) if failure.kind is Kind.RATE else FIRST_WAIT_S
         self.gate.close(now, wait_of(hint_s, self.gate.closings, self.max_backoff_s, luck, first_s), mark.at)
         if failure.kind is Kind.RATE:
-            self.tempo.pause(now, self.gate.closed_until)
+            self.tempo.pause(now, self.gate.closed_until, told=hint_s is not None)
         if not self._probe(failure):
             self.limit.shrink(self.in_flight, now, paced=was_held and failure.kind is Kind.RATE)
 
