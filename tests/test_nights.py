@@ -47,6 +47,23 @@ def test_a_storm_of_429s_fails_no_row_and_is_over_in_the_time_that_the_limit_tak
 
 
 @pytest.mark.parametrize("hints", [True, False])
+def test_a_large_pool_is_not_refused_as_a_whole(hints: bool) -> None:
+    """640 in flight would be 640 a second; the first refusal is heard after a twentieth of a second."""
+    provider = Provider(latency_s=1, refusal_s=0.05, requests=Allowance(64, 6.4), hints=hints)
+    found = night(provider, ROWS, concurrency=640)
+    assert found.failed == 0
+    assert found.calls_per_row <= 1.10
+    assert found.ended_s <= 1.15 * ROWS / 64
+
+
+def test_a_pool_that_nothing_holds_back_is_open_within_a_quarter_of_a_second() -> None:
+    found = night(Provider(latency_s=1), 1024, concurrency=1024)
+    assert found.provider.most_in_flight == 1024
+    assert found.provider.sends[63] < 0.001
+    assert 0.19 < found.provider.sends[-1] <= 0.25
+
+
+@pytest.mark.parametrize("hints", [True, False])
 def test_a_limit_far_below_what_one_at_a_time_would_send_is_held(hints: bool) -> None:
     found = night(Provider(requests=Allowance(2, 2), hints=hints), 300, concurrency=16)
     assert found.failed == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -11,6 +12,7 @@ from thorough import EXAMPLES
 
 from runner.pace import FIRST_LIMIT, Breaker, Lane, Learning, Limit, Mark, Meter, Reading, Tempo
 from runner.pace.limit import Phase
+from runner.pace.start import Start
 from runner.records import Failure, Kind
 from runner.wire.allowances import readings
 
@@ -92,6 +94,31 @@ def test_waits_at_a_shut_door_are_one_wait() -> None:
     tempo.refused += 40
     assert refused(tempo, 1.6, 64 + 20)
     assert tempo.rate == pytest.approx(0.95 * (49.375 * 24.6875) ** 0.5, rel=0.01)  # 39 of them in 0.8 or in 1.6 s
+
+
+def test_of_requests_that_left_together_the_refusals_are_heard_in_any_order() -> None:
+    """The 48th is heard of first; those before it were not taken either, and none is counted twice."""
+    tempo = Tempo()
+    sent(tempo, 64, 0.0)
+    refused(tempo, 0.3, 48)
+    for ordinal in (*range(7, 48), *range(49, 65)):
+        tempo.refuse_too(Mark(ordinal=ordinal))
+    assert tempo.refused == 16
+    assert refused(tempo, 0.6, 70)
+
+
+def test_a_pool_opens_by_doubling() -> None:
+    start = Start()
+    for _ in range(64):
+        assert start.ready_in(10.0) == 0
+        start.take(10.0)
+    assert start.ready_in(10.0) == pytest.approx(0.05 * math.log2(65 / 64))
+    assert start.ready_in(10.05) == 0
+    for _ in range(64):
+        start.take(10.05)
+    assert start.ready_in(10.05) == pytest.approx(0.05 * math.log2(129 / 128))
+    start.take(10.5)
+    assert start.ready_in(10.5) == 0
 
 
 def test_a_wait_of_seconds_that_the_server_names_is_its_window_and_no_time_is_lost_by_it() -> None:

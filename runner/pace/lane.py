@@ -11,6 +11,7 @@ from runner.pace.gate import FIRST_WAIT_S, Gate, wait_of
 from runner.pace.limit import Limit
 from runner.pace.mark import Mark
 from runner.pace.meter import Meter, Reading
+from runner.pace.start import Start
 from runner.pace.tempo import Tempo
 from runner.records import Failure, Kind
 
@@ -24,6 +25,7 @@ class Lane:
     tokens: Bucket | None = None
     gate: Gate = field(default_factory=Gate)
     tempo: Tempo = field(default_factory=Tempo)
+    start: Start = field(default_factory=Start)
     breaker: Breaker = field(default_factory=Breaker)
     meters: dict[str, tuple[str, Meter]] = field(default_factory=dict)
     in_flight: int = 0
@@ -37,7 +39,7 @@ class Lane:
         most = 1 if self.gate.probing else int(self.limit.now)
         if self.in_flight >= most:
             return None
-        waits = [self.gate.open_in(now), self.tempo.ready_in(now)]
+        waits = [self.gate.open_in(now), self.tempo.ready_in(now), self.start.ready_in(now)]
         if self.requests:
             waits.append(self.requests.ready_in(now, 1))
         if self.tokens:
@@ -51,6 +53,7 @@ class Lane:
         self.sent_requests += 1
         self.sent_tokens += tokens
         self.tempo.take(now)
+        self.start.take(now)
         if self.requests:
             self.requests.take(now, 1)
         if self.tokens:
@@ -98,7 +101,8 @@ class Lane:
 
     def _same_storm(self, failure: Failure, now: float, mark: Mark, hint_s: float | None) -> None:
         """A storm of a hundred must not draw the longest of a hundred lots: only the server's word lengthens it."""
-        self.tempo.refused += failure.kind is Kind.RATE
+        if failure.kind is Kind.RATE:
+            self.tempo.refuse_too(mark)
         self._probe(failure)
         if failure.wait_s is not None and hint_s is not None:
             self.gate.close(now, hint_s, mark.at)

@@ -135,6 +135,11 @@ class Tempo:
         self.shut, self.refused, self.pause_s = mark, 0, 0.0
         return taken > 0
 
+    def refuse_too(self, mark: Mark) -> None:
+        """A refusal of a request that left before the last one was heard of. Those that left together are told in any
+        order: one that left earlier than the request that was refused first was never counted as taken."""
+        self.refused += mark.ordinal > self.shut.ordinal
+
     def _learn(self, mark: Mark, rate: float, taken: int) -> None:
         passed_s = max(SHORTEST_CYCLE_S, mark.at - self.shut.at)
         idle_s = max(0.0, min(self.pause_s - 1 / rate, passed_s - SHORTEST_CYCLE_S))
