@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 import random
-import signal
 import stat
 import tempfile
 import threading
@@ -308,15 +307,6 @@ def test_what_ends_a_pipeline_may_reach_its_writer_first(tmp_path: Path, monkeyp
     assert waited == [unpack._AFTER_END_S]
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """What is started in the background of a shell ignores SIGINT, and its tests would too."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 def test_a_signal_that_no_read_has_seen_is_seen_though_nothing_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
