@@ -38,7 +38,7 @@ CALLS = 24.0
 #: Their waits a twelfth of the time, where providers make us wait longer than a call takes. More would be lost by
 #: finding a higher limit late.
 WAITS = 12.0
-#: In a step that leads back over a wide range, a rate too low costs as much as a wait: fewer, the wider it is.
+#: While a step leads back over a wide range, the low rate itself costs as much as waits: fewer, the wider the range.
 UNSURE_WAITS, FEWEST_WAITS = 1.5, 2.0
 #: Hints of up to a second or two may be fractions that were rounded up.
 COARSE_S = 2.2
@@ -165,7 +165,7 @@ class Tempo:
         """Where the first refusal costs a long wait, begin between the rate of the pool and what was taken of it."""
         passed_s = wait_s + (0.0 if self.counting_since is None else self.shut.at - self.counting_since)
         low = max(HALF, self.shut.ordinal - HALF) / max(SHORTEST_CYCLE_S, passed_s)
-        if self.rate is not None and low < self.rate and wait_s * self.rate > 2:
+        if self.rate is not None and low < BELOW * self.rate and wait_s * self.rate > 2:
             guess = (low * self.rate) ** 0.5
             self._fall(guess, self.rate / guess)
 
