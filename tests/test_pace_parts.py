@@ -205,6 +205,18 @@ def test_the_longer_nothing_is_refused_the_faster_the_tempo_grows() -> None:
     assert rates[2] < 12 and rates[5] > 30
 
 
+def test_what_left_before_the_limit_fell_does_not_take_it_down_again() -> None:
+    """The second of two refusals in a row is of the same pool; what it was too much for is still what the first said."""
+    limit = Learning(1024)
+    limit.now, limit.phase = 435.0, Phase.RETURNING
+    limit.shrink(407, 0.0)
+    assert (limit.now, limit.refused_at) == (407 * 0.75, 407)
+    limit.shrink(404, 0.004)
+    assert (limit.now, limit.refused_at) == (407 * 0.75, 407)
+    limit.shrink(305, 1.0)
+    assert (limit.now, limit.refused_at) == (305 * 0.75, 305)
+
+
 def test_a_tempo_that_holds_nobody_back_does_not_grow() -> None:
     tempo = spaced(100.0)
     for second in range(5, 50):

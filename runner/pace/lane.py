@@ -74,7 +74,7 @@ class Lane:
     def mark(self, now: float) -> Mark:
         """To be taken once for a request, when it leaves."""
         self.left += 1
-        return Mark(now, self.sent_requests, self.sent_tokens, self.left)
+        return Mark(now, self.sent_requests, self.sent_tokens, self.left, self.in_flight)
 
     def read(self, now: float, mark: Mark, told: Sequence[Reading]) -> None:
         """What the reply to the request of `mark` says is left of the provider's limits."""
@@ -97,7 +97,7 @@ class Lane:
         if failure.kind is Kind.RATE:
             self.tempo.pause(now, self.gate.closed_until, told=hint_s is not None)
         if not self._probe(failure):
-            self.limit.shrink(self.in_flight, now, paced=was_held and failure.kind is Kind.RATE)
+            self.limit.shrink(max(self.in_flight, mark.in_flight), now, paced=was_held and failure.kind is Kind.RATE)
 
     def _same_storm(self, failure: Failure, now: float, mark: Mark, hint_s: float | None) -> None:
         """A storm of a hundred must not draw the longest of a hundred lots: only the server's word lengthens it."""

@@ -43,7 +43,8 @@ class Limit:
         self.now = float(self.most)
 
     def shrink(self, in_flight: int = 0, now: float = 0.0, *, paced: bool = False) -> None:
-        """Once per closing. in_flight: when it closed. paced: it was too fast for the endpoint, not too many."""
+        """Once per closing. in_flight: when the refused request left, or when it closed, whichever is more. paced: it
+        was too fast for the endpoint, not too many."""
         if not paced:
             self.now = max(1.0, self.now * 0.7)
 
@@ -113,7 +114,10 @@ class Learning(Limit):
         self.settled_at = self.now
 
     def shrink(self, in_flight: int = 0, now: float = 0.0, *, paced: bool = False) -> None:
-        """Once per closing: three quarters of what was in flight, and no more doubling; a probe goes back."""
+        """Once per closing: three quarters of what was in flight, and no more doubling; a probe goes back. More in
+        flight than the limit: it has fallen already, and what is refused now left before that."""
+        if in_flight > self.now:
+            return
         if self.phase is Phase.ABOVE:
             self._found_nothing(now)
         elif not paced or (self.phase is Phase.RETURNING and in_flight + 1 >= SATURATED * self.now):

@@ -13,6 +13,7 @@ class Mark:
     requests: int = 0
     tokens: int = 0
     ordinal: int = 0  #: of those that left, from 1
+    in_flight: int = 0  #: itself included
 
 
 #: Of a row that has sent nothing yet.
