@@ -206,7 +206,7 @@ def test_the_longer_nothing_is_refused_the_faster_the_tempo_grows() -> None:
 
 
 def test_what_left_before_the_limit_fell_does_not_take_it_down_again() -> None:
-    """The second of two refusals in a row is of the same pool; what it was too much for is still what the first said."""
+    """The second of two refusals in a row is of the same pool: how many were too many is what the first has said."""
     limit = Learning(1024)
     limit.now, limit.phase = 435.0, Phase.RETURNING
     limit.shrink(407, 0.0)
