@@ -1,4 +1,4 @@
-"""Exchanges that cost more than their worst case: told, and remembered by the run.
+"""Exchanges that cost more than their worst case, or had none: told, and the former remembered by the run.
 
 Rule: what one process has learned of a server the next one knows (notes.jsonl), as long as the price is the same that
 the worst case was reckoned by: a price that has been put right is a fresh start.
@@ -40,7 +40,7 @@ def _say_unbounded(run: Run) -> None:
         which = "an earlier exchange" if free == 1 else f"{free:,} earlier exchanges"
         run.say.line(
             f"warning: what {which} cost is not known and was bounded by nothing when sent: "
-            f"the budget of {dollars(run.prepared.job.budget.max_usd)} does not hold it"
+            f"the budget of {dollars(run.prepared.job.budget.max_usd)} does not hold it; lower it by what that may be"
         )
 
 

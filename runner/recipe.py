@@ -33,7 +33,8 @@ from runner.worstcase import worst_usd
 UNBOUNDED = (
     "the job has a budget, and what this row costs at most is not known: its model needs a price (pricing.MODEL, of "
     "sound too where it hears or speaks) and a known context if it is sent files, its request an output cap "
-    "(max_completion_tokens or max_tokens) and no web search"
+    "(max_completion_tokens or max_tokens), and what its server does besides, such as a web search, a price a request "
+    "(pricing.MODEL.per_request)"
 )
 
 Body = Mapping[str, Any]

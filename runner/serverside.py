@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-#: Members that order it unless they are empty.
+#: Members that order it unless they are null, false, an empty list or say `mode: off`.
 MEMBERS: Final = frozenset({"web_search_options", "plugins", "search_parameters", "enable_search"})
 _OURS: Final = ("function", "custom")
 _SEARCHING: Final = ("-search", "sonar", "deep-research")
@@ -25,10 +25,11 @@ def extras(body: Mapping[str, Any]) -> str | None:
             return f"request.{name}"
     model = body.get("model")
     if isinstance(model, str) and searches(model):
-        return f"the model {model}, which searches"
+        return f"the model {model}, which searches,"
     tools = body.get("tools")
-    theirs = (tool for tool in tools if _is_theirs(tool)) if isinstance(tools, list) else ()
-    return next(("a tool that the server runs itself (request.tools)" for _ in theirs), None)
+    if isinstance(tools, list) and any(map(_is_theirs, tools)):
+        return "a tool that the server runs itself (request.tools)"
+    return None
 
 
 @lru_cache(maxsize=1024)

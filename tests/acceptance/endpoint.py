@@ -23,9 +23,8 @@ import nursery
 import pyarrow as pa
 import pyarrow.parquet as pq
 from nursery import Child, Order
-from serving import Heard, Served, reply
+from serving import PATIENCE_S, Heard, Served, reply
 
-PATIENCE_S = 60.0
 KEY = "sk-acceptance-0123456789"
 
 

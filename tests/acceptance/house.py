@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from echo import COMPLETION_TOKENS, PROMPT_TOKENS, WORD, Echo
 from nursery import Child, Order
+from serving import PATIENCE_S
 
-PATIENCE_S = 60.0
 INPUT_USD, OUTPUT_USD = 2, 8  # per million tokens
 ANSWER_USD = Decimal(PROMPT_TOKENS * INPUT_USD + COMPLETION_TOKENS * OUTPUT_USD) / 1_000_000
 
